@@ -1,0 +1,230 @@
+"""The perceptual losses: style statistics, content, style and total variation, and their weighted sum.
+
+Everything here takes and returns tensors; no files, no layers by index. The sum is `PerceptualLoss`.
+
+How weights compare. Two normalisations are offered (`normalization=`):
+
+* `relative` (the default): each layer's squared distance is divided by the target's own squared norm, so a value of 1
+  means "as far away as nothing at all", whatever the painting, the layer or the set of VGG weights. Weights are of
+  order one and carry from style to style.
+* `johnson`: the paper's eq. 2 and 4, content / (C H W) and Gram matrices / (C H W) compared by a squared Frobenius norm.
+  Its values depend on the encoder's input scale s (255 for the original weights, about 4.4 for torchvision's): content
+  grows with s^2, style with s^4. Johnson's 1 : 5 with the original weights is 1 : 5 * 57.6^2, about 1 : 1.7e4, in
+  torchvision's scale; the PyTorch example's 1e5 : 1e10 is 1 : 1e5 there, with a mean instead of a sum over the C^2
+  entries of each Gram matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stylenet.errors import ConfigError
+from stylenet.vgg import Encoder, check_layers
+
+Statistic = Literal["gram", "covariance"]
+Normalization = Literal["relative", "johnson"]
+
+EPSILON = 1e-8  # keeps a relative loss finite for a blank target; far below any real feature's energy
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    r"""Inner products of the channels: `G = F F^T / (C H W)`, with F of shape (C, H W).
+
+    Gatys et al. 2015 (arXiv 1505.07376, eq. 1) without their normalisation; the division by C H W is
+    Johnson et al. 2016 (eq. 3), which makes pictures of different sizes comparable.
+
+    Args:
+        features: (N, C, H, W).
+
+    Returns:
+        (N, C, C), float32 at least: sums over many pixels overflow half precision.
+    """
+    _, channels, height, width = features.shape
+    # (N, C, H, W) -> (N, H*W, C): a view, not a copy, of features that are channels_last in memory.
+    pixels = _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
+    return pixels.transpose(1, 2) @ pixels / (channels * height * width)
+
+
+def covariance_matrix(features: Tensor) -> Tensor:
+    """The Gram matrix of the features less their mean over the picture: `gram_matrix(F - mean(F))`.
+
+    The style statistic's centred form: the second moments without the first (compare Li et al. 2017, arXiv 1701.01036,
+    who show both to be statistics of one distribution).
+
+    Args:
+        features: (N, C, H, W).
+
+    Returns:
+        (N, C, C), float32 at least.
+    """
+    features = _at_least_float32(features)
+    return gram_matrix(features - features.mean(dim=(2, 3), keepdim=True))
+
+
+STATISTICS: Mapping[str, Callable[[Tensor], Tensor]] = {"gram": gram_matrix, "covariance": covariance_matrix}
+
+
+def content_loss(features: Tensor, target: Tensor, normalization: Normalization = "relative") -> Tensor:
+    """Distance of feature maps, a mean over the batch.
+
+    `johnson`: `|F - T|^2 / (C H W)` (Johnson et al. 2016, eq. 2). `relative`: `|F - T|^2 / |T|^2`.
+
+    Args:
+        features: (N, C, H, W).
+        target: (N, C, H, W).
+        normalization: see the module.
+
+    Returns:
+        A scalar, 0 where they agree.
+    """
+    features, target = _at_least_float32(features), _at_least_float32(target)
+    scale = target.square().flatten(1).sum(1) if normalization == "relative" else target[0].numel()
+    return _mean_distance(features, target, scale)
+
+
+def style_loss(statistic: Tensor, target: Tensor, normalization: Normalization = "relative") -> Tensor:
+    """Distance of style statistics, a mean over the batch.
+
+    `johnson`: the squared Frobenius norm `|G - T|^2` (Johnson et al. 2016, eq. 4). `relative`: `|G - T|^2 / |T|^2`.
+
+    Args:
+        statistic: (N, C, C), of the pictures.
+        target: (1, C, C) or (N, C, C), of the painting.
+        normalization: see the module.
+
+    Returns:
+        A scalar, 0 where they agree.
+    """
+    scale = target.square().flatten(1).sum(1) if normalization == "relative" else 1.0
+    return _mean_distance(statistic, target, scale)
+
+
+def total_variation_loss(image: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels (Johnson et al. 2016, section 3.2; Mahendran and Vedaldi 2015).
+
+    Args:
+        image: (N, C, H, W), in [0, 1].
+
+    Returns:
+        A scalar: the mean over vertical neighbours plus the mean over horizontal ones; 0 for a flat picture.
+    """
+    image = _at_least_float32(image)
+    vertical = (image[..., 1:, :] - image[..., :-1, :]).square().mean()
+    horizontal = (image[..., :, 1:] - image[..., :, :-1]).square().mean()
+    return vertical + horizontal
+
+
+def _mean_distance(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
+    return ((a - b).square().flatten(1).sum(1) / (scale + EPSILON)).mean()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+class PerceptualLoss(nn.Module):
+    """Johnson et al. 2016, eq. 5: content, style and total variation, each with its weight.
+
+    The painting's statistics are computed once, here, and kept as buffers.
+
+    Args:
+        encoder: sees at least the layers of `content_weights` and `style_weights`.
+        style_image: (1, 3, H, W), RGB in [0, 1]; its size sets the size of the brush strokes.
+        content_weights: layer -> weight.
+        style_weights: layer -> weight.
+        total_variation_weight: weight of `total_variation_loss`.
+        statistic: `gram` or `covariance`.
+        normalization: `relative` or `johnson`; see the module.
+
+    Raises:
+        ConfigError: for a negative weight, an unknown layer, statistic or normalisation.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        style_image: Tensor,
+        content_weights: Mapping[str, float],
+        style_weights: Mapping[str, float],
+        total_variation_weight: float,
+        statistic: Statistic,
+        normalization: Normalization,
+    ) -> None:
+        super().__init__()
+        check_loss_settings(content_weights, style_weights, total_variation_weight, statistic, normalization)
+        self.encoder = encoder
+        self.content_weights = dict(content_weights)
+        self.style_weights = dict(style_weights)
+        self.total_variation_weight = total_variation_weight
+        self.statistic = STATISTICS[statistic]
+        self.normalization: Normalization = normalization
+        with torch.no_grad():
+            for name, features in encoder(style_image, list(self.style_weights)).items():
+                self.register_buffer(_target_name(name), self.statistic(features))
+
+    def content_targets(self, content: Tensor) -> dict[str, Tensor]:
+        """The photographs' features on the content layers, without gradient: (N, 3, H, W) -> layer -> (N, C, h, w)."""
+        with torch.no_grad():
+            targets: dict[str, Tensor] = self.encoder(content, list(self.content_weights))
+        return targets
+
+    def forward(self, image: Tensor, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Measure painted pictures.
+
+        Args:
+            image: (N, 3, H, W), RGB in [0, 1].
+            content: what `content_targets` gave for the photographs.
+
+        Returns:
+            Unweighted `content/<layer>`, `style/<layer>` and `total_variation`, the weighted sums `content` and
+            `style`, and their sum `total`: scalars.
+        """
+        features = self.encoder(image, [*self.content_weights, *self.style_weights])
+        losses: dict[str, Tensor] = {}
+        content_sum = image.new_zeros(())
+        for name, weight in self.content_weights.items():
+            losses[f"content/{name}"] = content_loss(features[name], content[name], self.normalization)
+            content_sum = content_sum + weight * losses[f"content/{name}"]
+        style_sum = image.new_zeros(())
+        for name, weight in self.style_weights.items():
+            target: Tensor = getattr(self, _target_name(name))
+            losses[f"style/{name}"] = style_loss(self.statistic(features[name]), target, self.normalization)
+            style_sum = style_sum + weight * losses[f"style/{name}"]
+        losses["total_variation"] = total_variation_loss(image)
+        losses["content"], losses["style"] = content_sum, style_sum
+        losses["total"] = content_sum + style_sum + self.total_variation_weight * losses["total_variation"]
+        return losses
+
+
+def loss_layers(content_weights: Mapping[str, float], style_weights: Mapping[str, float]) -> list[str]:
+    """The layers that an encoder must see for these weights."""
+    return [*content_weights, *style_weights]
+
+
+def check_loss_settings(
+    content_weights: Mapping[str, float],
+    style_weights: Mapping[str, float],
+    total_variation_weight: float,
+    statistic: str,
+    normalization: str,
+) -> None:
+    """Raise `ConfigError` for the first setting that makes no loss; cheap, so that a run fails before it starts."""
+    check_layers([*content_weights, *style_weights])
+    weights = {**{f"content_weights.{k}": v for k, v in content_weights.items()}}
+    weights |= {f"style_weights.{k}": v for k, v in style_weights.items()}
+    weights["total_variation_weight"] = total_variation_weight
+    for name, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(f"loss.{name} must be a number of 0 or more, not {weight}.")
+    if statistic not in STATISTICS:
+        raise ConfigError(f"loss.statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}.")
+    if normalization not in ("relative", "johnson"):
+        raise ConfigError(f"loss.normalization must be 'relative' or 'johnson', not {normalization!r}.")
+
+
+def _target_name(layer: str) -> str:
+    return f"style_target_{layer}"

@@ -1,0 +1,118 @@
+"""The feed-forward network of Johnson, Alahi and Fei-Fei (2016, arXiv 1603.08155, supplementary table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylenet.errors import ConfigError, PictureError
+
+
+class TransformerNet(nn.Module):
+    """Picture in, painted picture of the same size out, in one pass.
+
+    Departures from the paper, each a cure for something that users of other implementations see:
+
+    * instance instead of batch normalisation (Ulyanov et al. 2016, arXiv 1607.08022): contrast of the photo is discarded;
+    * nearest-neighbour upsampling and a convolution instead of transposed convolutions (Odena et al. 2016): no
+      checkerboard;
+    * reflection at every convolution instead of zeros or one 40 px frame: no dark border, no cropped shortcut, so a
+      residual block keeps its size;
+    * a linear last layer in the [0, 1] scale instead of a scaled tanh, which gets trapped in black and white areas.
+
+    Args:
+        widths: channels after the first convolution and after each halving; the paper's are (32, 64, 128).
+        residual_blocks: blocks at the lowest resolution; the paper has 5.
+        kernel_size: of the first and last convolution, odd; the paper's is 9.
+
+    Raises:
+        ConfigError: for widths, blocks or a kernel that make no network.
+    """
+
+    def __init__(self, widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
+        super().__init__()
+        _check(widths, residual_blocks, kernel_size)
+        self.arguments = {
+            "widths": [int(width) for width in widths],
+            "residual_blocks": int(residual_blocks),
+            "kernel_size": int(kernel_size),
+        }
+        self.stride = 2 ** (len(widths) - 1)
+        self.min_size = self.stride * (kernel_size // 2 + 1)
+        down = [ConvBlock(3, widths[0], kernel_size)]
+        down += [ConvBlock(a, b, 3, stride=2) for a, b in zip(widths, widths[1:], strict=False)]
+        blocks = [ResidualBlock(widths[-1]) for _ in range(residual_blocks)]
+        up = [UpsampleBlock(b, a) for a, b in reversed(list(zip(widths, widths[1:], strict=False)))]
+        self.layers = nn.Sequential(*down, *blocks, *up, _conv(widths[0], 3, kernel_size))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Paint.
+
+        Args:
+            image: (N, 3, H, W), RGB in [0, 1]; any H and W of at least `min_size`.
+
+        Returns:
+            (N, 3, H, W), RGB, about [0, 1]; `image.save_image` holds the one clamp.
+
+        Raises:
+            PictureError: for a picture smaller than `min_size`.
+        """
+        height, width = image.shape[-2:]
+        if min(height, width) < self.min_size:
+            raise PictureError(
+                f"The picture is {width} x {height} px; this network takes {self.min_size} x {self.min_size} and larger."
+            )
+        # Halved sizes must double back exactly: grow to a multiple of the stride, paint, cut back.
+        padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
+        painted: Tensor = self.layers(padded - 0.5) + 0.5  # centred, as the weights' initialisation assumes
+        return painted[..., :height, :width]
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, instance normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(_conv(inputs, outputs, kernel_size, stride), _norm(outputs), nn.ReLU())
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and the identity, without a last ReLU (Gross and Wilber 2016, as Johnson uses)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *ConvBlock(channels, channels, 3),
+            _conv(channels, channels, 3),
+            _norm(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class UpsampleBlock(nn.Sequential):
+    """Nearest-neighbour doubling, then a `ConvBlock`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), *ConvBlock(inputs, outputs, 3))
+
+
+def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, padding_mode="reflect")
+
+
+def _norm(channels: int) -> nn.InstanceNorm2d:
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+def _check(widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
+    if not widths or any(width < 1 for width in widths):
+        raise ConfigError(f"model.widths must be one or more positive channel counts, not {list(widths)}.")
+    if residual_blocks < 0:
+        raise ConfigError(f"model.residual_blocks must be 0 or more, not {residual_blocks}.")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ConfigError(f"model.kernel_size must be a positive odd number, not {kernel_size}.")
