@@ -1,6 +1,6 @@
 """Pictures in and out: the only place that opens or writes a picture file.
 
-The convention at every public boundary: RGB, float32, in [0, 1], sRGB, as an array of shape (1, 3, H, W). Values outside
+The convention at every public boundary: sRGB, float32, in [0, 1], as an array of shape (1, 3, H, W). Values outside
 [0, 1] may occur between loading and saving; `save_image` holds the one clamp.
 """
 
@@ -46,8 +46,14 @@ def load_image(path: str | Path, shorter_side: int | None = None) -> Array:
     return to_array(picture)
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Read a picture file as a Pillow picture in sRGB; see `load_image`."""
+def open_picture(path: str | Path, near: int | None = None) -> Image.Image:
+    """Read a picture file as a Pillow picture in sRGB; see `load_image`.
+
+    Args:
+        path: the file.
+        near: a JPEG may be decoded smaller, by 2, 4 or 8, as long as its sides stay at least this many pixels. That
+            is several times faster, for pictures that are going to be made small anyway. Default: full size.
+    """
     path = Path(path)
     if not path.exists():
         raise PictureError(f"There is no picture {path}; check the name and the folder.")
@@ -56,6 +62,8 @@ def open_picture(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings(), Image.open(path) as opened:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error, twice as large, still refuses
+            if near is not None:
+                opened.draft(None, (near, near))
             opened.load()
             return _to_srgb(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError:
@@ -125,12 +133,13 @@ def save_image(image: Array | Image.Image, path: str | Path) -> None:
         raise PictureError(f"{path} needs an ending that names a picture format, such as .jpg or .png.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _encode(picture, extensions[path.suffix.lower()]))
+        write_atomically(path, encode(picture, extensions[path.suffix.lower()]))
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _encode(picture: Image.Image, file_format: str) -> bytes:
+def encode(picture: Image.Image, file_format: str) -> bytes:
+    """A picture as the bytes of a file, in one of Pillow's formats."""
     buffer = io.BytesIO()
     options = {"quality": JPEG_QUALITY} if file_format in ("JPEG", "WEBP") else {}
     picture.save(buffer, file_format, **options)

@@ -28,7 +28,7 @@ class Stylizer:
 
     def __init__(self, net: TransformerNet, card: checkpoint.ModelCard, device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(self.device).to(memory_format=torch.channels_last)
         self.card = card
 
     @classmethod
