@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 from stylenet import checkpoint
 from stylenet.data import Batch, PhotoDataModule
@@ -205,7 +208,9 @@ def _thumbnail(painting: Image.Image) -> bytes:
 
 
 class Progress(RichProgressBar):
-    """A bar with step, elapsed time, ETA, losses and pictures per second; lines of text where there is no terminal.
+    """A bar with step, elapsed and remaining time, losses and pictures per second; lines where there is no terminal.
+
+    The remaining time knows that the early steps are smaller than the late ones.
 
     Args:
         line_every_n_steps: how often a line of text says how far training is, where there is no terminal.
@@ -214,12 +219,12 @@ class Progress(RichProgressBar):
     def __init__(self, line_every_n_steps: int) -> None:
         super().__init__(leave=True, theme=RichProgressBarTheme(metrics_format=".3f"))
         self.line_every_n_steps = line_every_n_steps
-        self.start = 0.0
+        self.first_step, self.start = 0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
-        self.start, self.first = time.perf_counter(), trainer.global_step
+        self.first_step, self.start = trainer.global_step, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -229,18 +234,43 @@ class Progress(RichProgressBar):
         step = trainer.global_step
         if sys.stdout.isatty() or step % self.line_every_n_steps:
             return
-        left = (time.perf_counter() - self.start) / (step - self.first) * (trainer.max_steps - step)
         losses = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
         text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        log.info("step %d of %d, %d min left, %s", step, trainer.max_steps, round(left / 60), text)
+        log.info("step %d of %d, %s left, %s", step, trainer.max_steps, self.time_left(), text)
 
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def time_left(self) -> str:
+        """Hours, minutes and seconds to the end of the run, from the pixels still to come."""
+        data: PhotoDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        first, now, last = map(data.schedule.work, (self.first_step, self.trainer.global_step, self.trainer.max_steps))
+        if now == first:
+            return "-:--:--"
+        seconds = (time.perf_counter() - self.start) * (last - now) / (now - first)
+        return str(timedelta(seconds=round(seconds)))
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
+        """Lightning's columns, with the time as we know it."""
+        columns = super().configure_columns(trainer)
+        return [_Times(self) if type(column).__name__ == "CustomTimeColumn" else column for column in columns]
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What the bar shows beside the time: the losses and the speed."""
-        metrics = super().get_metrics(trainer, pl_module)
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
+
+
+class _Times(ProgressColumn):
+    """Elapsed and remaining time."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def render(self, task: Task) -> Text:
+        elapsed = timedelta(seconds=round(task.finished_time or task.elapsed or 0))
+        is_training = task.id == self.progress.train_progress_bar_id
+        left = f" • {self.progress.time_left()}" if is_training else ""
+        return Text(f"{elapsed}{left}")

@@ -58,6 +58,16 @@ class Schedule(NamedTuple):
     early_fraction: float
     scale: tuple[float, float]
 
+    @property
+    def early_steps(self) -> int:
+        """Steps of the first part."""
+        return round(self.early_fraction * self.steps)
+
+    def work(self, steps: int) -> int:
+        """Pixels in the first `steps` steps: what their time is proportional to."""
+        early = min(steps, self.early_steps)
+        return self.batch_size * (early * self.early_size**2 + (steps - early) * self.size**2)
+
 
 class Crops(Dataset[Item]):
     """All crops of a training run in their order: item i is the same crop of the same picture whenever it is asked for.
@@ -74,7 +84,6 @@ class Crops(Dataset[Item]):
         self.pictures = list(pictures)
         self.schedule = schedule
         self.seed = seed
-        self.early = round(schedule.early_fraction * schedule.steps) * schedule.batch_size
 
     def __len__(self) -> int:
         return self.schedule.steps * self.schedule.batch_size
@@ -83,7 +92,8 @@ class Crops(Dataset[Item]):
         """(3, size, size), RGB in [0, 1], and the unreadable files that gave way to the next."""
         lap, place = divmod(index, len(self.pictures))
         order = torch.randperm(len(self.pictures), generator=self._random(lap, 0)).tolist()
-        size = self.schedule.early_size if index < self.early else self.schedule.size
+        early = index // self.schedule.batch_size < self.schedule.early_steps
+        size = self.schedule.early_size if early else self.schedule.size
         skipped: list[str] = []
         for choice in order[place:] + order[:place]:
             try:

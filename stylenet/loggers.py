@@ -25,8 +25,16 @@ def wandb_logger(folder: str, project: str, name: str, mode: str) -> WandbLogger
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
     Path(folder).mkdir(parents=True, exist_ok=True)  # or wandb falls back to the system's temporary folder
-    settings = wandb.Settings(silent=True, console="off")  # the run's own report says what wandb would
-    return WandbLogger(name=name, project=project, save_dir=folder, mode=mode, settings=settings)
+    run = wandb.init(
+        project=project,
+        name=name,
+        dir=folder,
+        mode=mode,  # type: ignore[arg-type]  # a plain string here; wandb checks it
+        settings=wandb.Settings(silent=True, console="off"),  # the run's own report says what wandb would
+    )
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=run)
 
 
 def _logged_in() -> bool:
@@ -62,6 +70,13 @@ def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:
         elif isinstance(logger, CSVLogger):
             lines.append(f"{shortest(Path(logger.log_dir) / 'metrics.csv')}   (a table)")
     return lines
+
+
+def finish(loggers: list[Any]) -> None:
+    """Close what must be closed before another run may begin."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def shortest(path: Path) -> Path:

@@ -25,6 +25,7 @@ class StyleTransfer(pl.LightningModule):
         learning_rate: Adam's, at its highest.
         warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to
             nearly 0 (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
+        steps: of the whole run.
         settings: the run's configuration as plain values, stored in checkpoints and sent to the loggers.
     """
 
@@ -34,6 +35,7 @@ class StyleTransfer(pl.LightningModule):
         loss: PerceptualLoss,
         learning_rate: float,
         warmup_fraction: float,
+        steps: int,
         settings: Mapping[str, Any],
     ) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class StyleTransfer(pl.LightningModule):
         self.loss = loss
         self.learning_rate = learning_rate
         self.warmup_fraction = warmup_fraction
+        self.steps = steps
         self.save_hyperparameters(dict(settings))
         self.strict_loading = False  # a checkpoint holds what was learned, not the frozen encoder
 
@@ -75,8 +78,7 @@ class StyleTransfer(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam, with a one-cycle learning rate over the whole run."""
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=self.warmup_fraction)
+        schedule = OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps, pct_start=self.warmup_fraction)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

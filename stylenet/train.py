@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ def train(cfg: DictConfig) -> None:
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
-    from stylenet.loggers import shortest
+    from stylenet.loggers import finish, how_to_watch, shortest
 
+    quiet_lightning()
     folder = Path(cfg.folder)
     resume = find_checkpoint(cfg.resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -52,9 +54,24 @@ def train(cfg: DictConfig) -> None:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except SystemExit:  # Lightning's way to end after Ctrl-C, when its callbacks have kept what was learned
         interrupted = True
-    report(cfg, trainer, folder, interrupted)
+    finally:
+        watch = how_to_watch(trainer.loggers, folder)
+        finish(trainer.loggers)
+    report(cfg, trainer, folder, watch, interrupted)
     if interrupted:
         raise SystemExit(130)
+
+
+def quiet_lightning() -> None:
+    """Keep what Lightning tells developers from the person who paints."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        r"Found \d+ module\(s\) in eval mode",  # the frozen encoder, on purpose
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning, with the newest torch
+        r"The '(train|val)_dataloader' does not have many workers",  # reading is a hundredth of a step
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def build_module(cfg: DictConfig) -> StyleTransfer:
@@ -117,9 +134,9 @@ def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:
     log_picture(trainer, "painting", open_picture(painting), step=0)
 
 
-def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, interrupted: bool) -> None:
+def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str], interrupted: bool) -> None:
     """Say where everything is, and what to type next."""
-    from stylenet.loggers import how_to_watch, shortest
+    from stylenet.loggers import shortest
 
     model = folder / f"{cfg.style.name}.safetensors"
     if not model.is_file():
@@ -131,7 +148,7 @@ def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, interrupted: bool
     print(f"Paint:  python -m stylenet.infer photo.jpg --style {cfg.style.name} -o painted.jpg")
     if interrupted:
         print(f"Resume: python -m stylenet.train style={cfg.style.name} resume={shortest(folder)}")
-    for line in how_to_watch(trainer.loggers, folder):
+    for line in watch:
         print(f"Watch:  {line}")
 
 
