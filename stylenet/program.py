@@ -42,6 +42,24 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
     return main
 
 
+def build(node: Any, **objects: object) -> Any:
+    """Hydra's `instantiate`, with our own errors coming out as they are instead of wrapped in Hydra's.
+
+    Args:
+        node: a config with a `_target_`.
+        objects: further arguments of the target.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **objects)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, StylenetError):
+            raise error.__cause__ from None
+        raise
+
+
 def register_resolvers() -> None:
     """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`."""
     from omegaconf import OmegaConf

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError
-from stylenet.program import hydra_program
+from stylenet.program import build, hydra_program
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -31,7 +31,6 @@ def train(cfg: DictConfig) -> None:
         SystemExit: after Ctrl-C, with status 130, when what was learned has been kept.
     """
     import pytorch_lightning as pl
-    from hydra.utils import instantiate
 
     from stylenet.loggers import finish, how_to_watch, shortest
 
@@ -39,13 +38,13 @@ def train(cfg: DictConfig) -> None:
     folder = Path(cfg.folder)
     resume = find_checkpoint(cfg.resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = instantiate(cfg.data)
+    data = build(cfg.data)
     module = build_module(cfg)
-    trainer = instantiate(
+    trainer = build(
         cfg.trainer,
         precision=choose_precision(cfg.trainer.precision),
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
-        logger=[instantiate(logger) for logger in cfg.logger.values()],
+        callbacks=[build(callback) for callback in cfg.callbacks.values()],
+        logger=[build(logger) for logger in cfg.logger.values()],
     )
     log_painting(trainer, cfg, folder)
     log.info("%s: %d steps in %s precision, in %s", cfg.style.name, cfg.steps, trainer.precision, shortest(folder))
@@ -77,7 +76,6 @@ def quiet_lightning() -> None:
 def build_module(cfg: DictConfig) -> StyleTransfer:
     """The network, the encoder, the loss with the painting's targets inside, and the module around them."""
     import torch
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     from stylenet import __version__
@@ -90,10 +88,10 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
     loss = settings["loss"]
     check_loss_settings(**{key: value for key, value in loss.items() if not key.startswith("_")})
     painting = torch.from_numpy(load_image(find_painting(cfg.style.image), cfg.style.size))
-    encoder = instantiate(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
-    perceptual_loss = instantiate(cfg.loss)(encoder=encoder, style_image=painting)
+    encoder = build(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
+    perceptual_loss = build(cfg.loss)(encoder=encoder, style_image=painting)
     return StyleTransfer(
-        net=instantiate(cfg.model),
+        net=build(cfg.model),
         loss=perceptual_loss,
         **settings["optimizer"],
         settings=settings | {"version": __version__},
