@@ -204,7 +204,7 @@ class Keeper(Callback):
 def _thumbnail(painting: Image.Image) -> bytes:
     small = painting.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return encode(small, "JPEG")
+    return bytes(encode(small, "JPEG"))
 
 
 class Progress(RichProgressBar):

@@ -1,16 +1,21 @@
 """Pictures in and out: the only place that opens or writes a picture file.
 
-The convention at every public boundary: sRGB, float32, in [0, 1], as an array of shape (1, 3, H, W). Values outside
-[0, 1] may occur between loading and saving; `save_image` holds the one clamp.
+The convention at every public boundary: RGB, float32, in [0, 1], sRGB, as an array of shape (1, 3, H, W). Values
+outside [0, 1] may occur between loading and saving; `to_picture` holds the one clamp. What else a file carries
+(transparency, frames, profile, EXIF) is `photo.Photo`'s affair.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +25,9 @@ from stylenet.errors import PictureError
 
 Array = npt.NDArray[np.float32]
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-JPEG_QUALITY = 95
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+QUALITY = 95  # of formats that lose something; 1 to 100
+MAX_MEGAPIXELS = 200.0  # a file that claims to be larger is taken for a decompression bomb
 
 
 def load_image(path: str | Path, shorter_side: int | None = None) -> Array:
@@ -54,45 +60,128 @@ def open_picture(path: str | Path, near: int | None = None) -> Image.Image:
         near: a JPEG may be decoded smaller, by 2, 4 or 8, as long as its sides stay at least this many pixels. That
             is several times faster, for pictures that are going to be made small anyway. Default: full size.
     """
-    path = Path(path)
+    with opened(path, near=near) as picture:
+        profile = picture.info.get("icc_profile")
+        upright(picture)
+        if picture.has_transparency_data:
+            rgba = picture.convert("RGBA")
+            on_white = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return to_srgb(on_white.convert("RGB"), profile)
+        return to_srgb(picture, profile)
+
+
+@contextmanager
+def opened(
+    source: str | Path | bytes, max_megapixels: float = MAX_MEGAPIXELS, near: int | None = None
+) -> Iterator[Image.Image]:
+    """A picture file, opened and its first frame decoded, as Pillow has it.
+
+    Args:
+        source: a file, or the content of one.
+        max_megapixels: a larger picture is refused before it is decoded.
+        near: see `open_picture`.
+
+    Raises:
+        PictureError: from opening or anything done to the picture inside the `with`.
+    """
+    name = "The picture" if isinstance(source, bytes) else str(source)
+    try:
+        if not isinstance(source, bytes):
+            _check_file(Path(source))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata, and on size, which is checked here
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+                _check_size(name, picture.width * picture.height, max_megapixels)
+                if near is not None:
+                    picture.draft(None, (near, near))
+                picture.load()
+                yield picture
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(f"{name} is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP ...).") from None
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        _check_size(name, int(pixels[0]) if pixels else 0, max_megapixels)
+        raise PictureError(f"{name} is refused as a decompression bomb: {error}") from None
+    except Exception as error:  # a decoder that is fed with garbage raises anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise PictureError(f"{name} cannot be read as a picture: {reason}") from None
+
+
+def _check_file(path: Path) -> None:
     if not path.exists():
         raise PictureError(f"There is no picture {path}; check the name and the folder.")
     if path.is_dir():
         raise PictureError(f"{path} is a folder where a picture file was expected.")
-    try:
-        with warnings.catch_warnings(), Image.open(path) as opened:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error, twice as large, still refuses
-            if near is not None:
-                opened.draft(None, (near, near))
-            opened.load()
-            return _to_srgb(ImageOps.exif_transpose(opened))
-    except UnidentifiedImageError:
-        raise PictureError(f"{path} is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP ...).") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from None
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
-        grey = np.asarray(picture).astype(np.float32) / 257
-        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
-    if profile and picture.mode in ("RGB", "CMYK", "L"):
+def allow_megapixels(limit: float) -> None:
+    """Let Pillow open pictures of up to `limit` million pixels, in this whole process."""
+    Image.MAX_IMAGE_PIXELS = int(limit * 1e6 / 2)  # Pillow refuses at twice this number
+
+
+def _check_size(name: str, pixels: int, max_megapixels: float) -> None:
+    if pixels > max_megapixels * 1e6:
+        raise PictureError(
+            f"{name} claims {pixels / 1e6:,.0f} megapixels; more than {max_megapixels:g} are refused in case it is a "
+            f"decompression bomb: if it is none, raise the limit with --max-megapixels {np.ceil(pixels / 1e6):.0f}."
+        )
+
+
+def upright(picture: Image.Image) -> None:
+    """Apply the orientation that the camera noted, in place."""
+    ImageOps.exif_transpose(picture, in_place=True)
+
+
+def to_srgb(picture: Image.Image, profile: bytes | None = None) -> Image.Image:
+    """An opaque Pillow picture of any mode as RGB in sRGB.
+
+    Args:
+        picture: without transparency; 16-bit, 32-bit and floating-point greys are scaled to 8 bits.
+        profile: the ICC profile of its colours; one that is broken or of another kind of colours is ignored.
+    """
+    if picture.mode.startswith("I") or picture.mode == "F":  # Pillow's own conversion would clip these at 255
+        picture = _deep_grey_to_8_bits(picture)
+    if picture.mode in ("P", "1"):
+        picture = picture.convert("RGB")
+    source: Any = None
+    if picture.mode == "LAB":
+        source = ImageCms.createProfile("LAB")
+    elif profile and picture.mode in ("RGB", "CMYK", "L"):
+        source = parse_profile(profile)
+    if source is not None and not is_srgb(source):
         try:
-            converted = ImageCms.profileToProfile(
-                picture,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError):
-            converted = None  # a broken or mismatched profile: the picture itself is fine
+            converted = None  # a mismatched profile: the picture itself is fine
         if converted is not None:
             return converted
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def parse_profile(profile: bytes) -> ImageCms.ImageCmsProfile | None:
+    """An ICC profile, or none when it is broken."""
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+def is_srgb(profile: Any) -> bool:
+    """Whether a profile calls itself sRGB, so that converting would only add rounding."""
+    description = getattr(getattr(profile, "profile", None), "profile_description", None)
+    return isinstance(description, str) and "sRGB" in description
+
+
+def _deep_grey_to_8_bits(picture: Image.Image) -> Image.Image:
+    grey = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0, neginf=0)
+    highest = float(grey.max(initial=0))
+    if picture.mode == "F":
+        grey *= 255 if highest <= 1 else 1
+    else:
+        grey /= 257 if highest <= 65535 else highest / 255
+    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
 
 
 def resize_picture(picture: Image.Image, shorter_side: int) -> Image.Image:
@@ -126,33 +215,72 @@ def save_image(image: Array | Image.Image, path: str | Path) -> None:
     Raises:
         PictureError: for an unknown ending or a place that cannot be written.
     """
-    path = Path(path)
     picture = image if isinstance(image, Image.Image) else to_picture(image)
-    extensions = Image.registered_extensions()
-    if path.suffix.lower() not in extensions or extensions[path.suffix.lower()] not in Image.SAVE:
+    write_picture(encode(picture, format_of(path)), path)
+
+
+def format_of(path: str | Path) -> str:
+    """Pillow's name of the format that a file name's ending stands for.
+
+    Raises:
+        PictureError: when it stands for none that can be written.
+    """
+    file_format = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    if file_format not in Image.SAVE:
         raise PictureError(f"{path} needs an ending that names a picture format, such as .jpg or .png.")
+    return file_format
+
+
+def encode(picture: Image.Image, file_format: str, quality: int = QUALITY, **options: Any) -> memoryview:
+    """A picture as the content of a file.
+
+    Args:
+        picture: in a mode that the format takes.
+        file_format: Pillow's name of it.
+        quality: of formats that lose something, 1 to 100.
+        options: more for Pillow's writer.
+
+    Raises:
+        PictureError: when the format cannot hold the picture, for instance because it is too large.
+    """
+    if file_format in ("JPEG", "WEBP", "AVIF"):
+        options["quality"] = quality
+    if file_format == "JPEG" and quality >= 90:
+        options["subsampling"] = 0  # brush strokes differ in colour as much as in light
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, file_format, **options)
+    except (OSError, ValueError, KeyError) as error:
+        size = f"{picture.width} x {picture.height} px"
+        raise PictureError(f"A picture of {size} cannot be written as {file_format}: {error}") from None
+    return buffer.getbuffer()
+
+
+def write_picture(content: bytes | memoryview, path: str | Path) -> None:
+    """Write an encoded picture, whole or not at all; missing folders are made.
+
+    Raises:
+        PictureError: when the place cannot be written.
+    """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, encode(picture, extensions[path.suffix.lower()]))
+        if path.exists() and not path.is_file():  # a device or a pipe: a rename would replace it
+            path.write_bytes(content)
+        else:
+            write_atomically(path.resolve(), content)  # a link stays a link
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def encode(picture: Image.Image, file_format: str) -> bytes:
-    """A picture as the bytes of a file, in one of Pillow's formats."""
-    buffer = io.BytesIO()
-    options = {"quality": JPEG_QUALITY} if file_format in ("JPEG", "WEBP") else {}
-    picture.save(buffer, file_format, **options)
-    return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write under a temporary name beside `path`, then rename: a crash leaves the old file or the new one.
 
     Raises:
         OSError: when the place cannot be written.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # The temporary name is short, so that a name as long as the disk allows still fits.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".stylenet-", suffix=path.suffix)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

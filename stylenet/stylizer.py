@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from stylenet import checkpoint
-from stylenet.errors import PictureError
-from stylenet.image import Array, load_image, to_array, to_picture
+from stylenet.errors import ConfigError, PictureError
+from stylenet.image import Array, to_array, to_picture
+from stylenet.painting import Controls, Layer, paint
+from stylenet.photo import Photo, from_picture, read_photo
+from stylenet.tiling import fits_in_memory, paint_in_tiles
 from stylenet.transformer_net import TransformerNet
 
 Paintable = str | Path | Image.Image | np.ndarray | Tensor
+Progress = Callable[[float], None]  # called with the part done, from 0 to 1
 
 
 class Stylizer:
@@ -24,11 +31,18 @@ class Stylizer:
         net: the network.
         card: what its model file says.
         device: `cpu`, `cuda` ...; default: a GPU where there is one.
+
+    Raises:
+        ConfigError: for a device that this machine does not have.
     """
 
     def __init__(self, net: TransformerNet, card: checkpoint.ModelCard, device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = net.to(self.device).to(memory_format=torch.channels_last)
+        try:
+            self.net = net.to(self.device).to(memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            sentence = str(error).splitlines()[0]
+            raise ConfigError(f"The device {self.device!r} cannot be used here: {sentence}") from None
         self.card = card
 
     @classmethod
@@ -40,42 +54,71 @@ class Stylizer:
         """
         return cls(*checkpoint.load(checkpoint.find_network(name_or_path)), device)
 
-    def __call__(self, picture: Paintable) -> Image.Image:
+    def __call__(
+        self, picture: Paintable, *, mask: Image.Image | None = None, tile: bool | None = None, **controls: Any
+    ) -> Image.Image:
         """Paint one picture.
 
         Args:
             picture: a path, a Pillow picture, an array (H, W, 3) of uint8 or of floats in [0, 1], or a tensor
-                (3, H, W) or (1, 3, H, W) in [0, 1].
+                (3, H, W) or (1, 3, H, W) in [0, 1]. Of an animation, the first frame is painted.
+            mask: paint only where it is white.
+            tile: see `paint_pictures`.
+            controls: `strength`, `preserve_color`, `scale`, `feather`; see `painting.Controls`.
 
         Returns:
-            The painted picture, RGB, of the same size.
+            The painted picture, of the same size; RGB, or RGBA where the picture has transparency.
 
         Raises:
             PictureError: for anything else, and for a picture smaller than the network can take.
+            ConfigError: for a control out of its range.
         """
-        return to_picture(self.paint(_as_array(picture)))
+        photo = _as_photo(picture)
+        brush = partial(self.paint_pictures, tile=tile)
+        painted = paint(photo.frames[:1], [Layer([(brush, 1.0)], mask)], Controls(**controls))[0]
+        if photo.alphas[0] is not None:
+            painted.putalpha(photo.alphas[0])
+        return painted
+
+    def paint_pictures(
+        self, pictures: Sequence[Image.Image], *, tile: bool | None = None, progress: Progress | None = None
+    ) -> list[Image.Image]:
+        """Paint RGB pictures of one size together.
+
+        Args:
+            pictures: of one size.
+            tile: one by one in tiles with the whole picture's statistics, which needs little memory; slower. Default:
+                when a picture would not fit in the memory that is free.
+            progress: called with the part done while painting in tiles.
+        """
+        if tile is None:
+            tile = not fits_in_memory(self.net, pictures[0].size, self.device)
+        if tile:
+            return [paint_in_tiles(self.net, picture, self.device, progress) for picture in pictures]
+        painted = self.paint(np.concatenate([to_array(picture) for picture in pictures]))
+        return [to_picture(image[None]) for image in painted]
 
     @torch.inference_mode()
-    def paint(self, image: Array) -> Array:
-        """(1, 3, H, W), RGB in [0, 1] -> the same, painted, not yet clamped."""
-        batch = torch.from_numpy(image).to(self.device, memory_format=torch.channels_last)
+    def paint(self, images: Array) -> Array:
+        """(N, 3, H, W), RGB in [0, 1] -> the same, painted, not yet clamped."""
+        batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
         painted: Array = self.net(batch).cpu().numpy()
         return painted
 
 
-def _as_array(picture: Paintable) -> Array:
+def _as_photo(picture: Paintable) -> Photo:
     if isinstance(picture, str | Path):
-        return load_image(picture)
+        return read_photo(picture)
     if isinstance(picture, Image.Image):
-        return to_array(picture.convert("RGB"))
+        return from_picture(picture)
     pixels = picture.detach().cpu().float().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
-    if isinstance(picture, Tensor) and pixels.ndim == 4:
+    if isinstance(picture, Tensor) and pixels.ndim == 4 and pixels.shape[0] == 1:
         pixels = pixels[0]
-    if not isinstance(picture, Tensor) and pixels.ndim == 3:
-        pixels = pixels.transpose(2, 0, 1)
-    if pixels.ndim != 3 or pixels.shape[0] != 3:
+    if isinstance(picture, Tensor) and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise PictureError(
             f"A picture of shape {tuple(picture.shape)} was given; an array is (H, W, 3), a tensor (3, H, W)."
         )
-    scaled = pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 1)
-    return np.ascontiguousarray(scaled[None])
+    scaled = pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 1)  # (H, W, 3)
+    return from_picture(to_picture(scaled.astype(np.float32).transpose(2, 0, 1)[None]))

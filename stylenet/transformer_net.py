@@ -61,14 +61,18 @@ class TransformerNet(nn.Module):
             PictureError: for a picture smaller than `min_size`.
         """
         height, width = image.shape[-2:]
-        if min(height, width) < self.min_size:
-            raise PictureError(
-                f"The picture is {width} x {height} px; the network takes {self.min_size} x {self.min_size} and larger."
-            )
+        self.check_size(height, width)
         # Halved sizes must double back exactly: grow to a multiple of the stride, paint, cut back.
         padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
         painted: Tensor = self.layers(padded - 0.5) + 0.5  # centred, as the weights' initialisation assumes
         return painted[..., :height, :width]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise a `PictureError` for a picture smaller than `min_size`."""
+        if min(height, width) < self.min_size:
+            raise PictureError(
+                f"The picture is {width} x {height} px; the network takes {self.min_size} x {self.min_size} and larger."
+            )
 
 
 class ConvBlock(nn.Sequential):
