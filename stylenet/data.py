@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as tv
 
-from stylenet.errors import ConfigError, PictureError
+from stylenet.errors import ConfigError, PictureError, require_number
 from stylenet.image import find_pictures, open_picture
 
 log = logging.getLogger(__name__)
@@ -192,6 +192,7 @@ class PhotoDataModule(pl.LightningDataModule):
         low, high = scale
         self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high))
         _check(self.schedule)
+        require_number("data.workers", workers, 0, whole=True)
         self.workers, self.seed = workers, seed
         self.folder = _choose_folder(root, coco)
         self.held_out = [SAMPLE / name for name in held_out]
@@ -241,10 +242,9 @@ def _choose_folder(root: str | None, coco: str | None) -> Path:
 
 def _check(schedule: Schedule) -> None:
     for name in ("steps", "batch_size", "size", "early_size"):
-        value = getattr(schedule, name)
-        if value < 1:
-            raise ConfigError(f"data.{name} must be 1 or more, not {value}.")
-    if not 0 <= schedule.early_fraction <= 1:
-        raise ConfigError(f"data.early_fraction must be between 0 and 1, not {schedule.early_fraction}.")
+        require_number(f"data.{name}", getattr(schedule, name), 1, whole=True)
+    require_number("data.early_fraction", schedule.early_fraction, 0, 1)
+    for share in schedule.scale:
+        require_number("data.scale", share, 0, 1)
     if not 0 < schedule.scale[0] <= schedule.scale[1] <= 1:
         raise ConfigError(f"data.scale must be two rising shares of the area in (0, 1], not {list(schedule.scale)}.")

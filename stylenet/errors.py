@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -30,7 +31,24 @@ class WeightsError(StylenetError):
     """Encoder weights that cannot be had or do not fit VGG19."""
 
 
-def one_sentence(main: Callable[P, None]) -> Callable[P, None]:
+def require_number(name: str, value: object, low: float, high: float = math.inf, whole: bool = False) -> None:
+    """Raise `ConfigError` for a setting that is no number from `low` to `high`, both included.
+
+    Args:
+        name: the setting, as the user types it.
+        value: what was given.
+        low: the least.
+        high: the most; infinity stands for any finite number.
+        whole: whether it must be an integer.
+    """
+    kind = int if whole else (int, float)
+    if isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high:
+        return
+    span = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+    raise ConfigError(f"{name} must be a {'whole ' if whole else ''}number, {span}, not {value!r}.")
+
+
+def one_sentence(main: Callable[P, object]) -> Callable[P, None]:
     """Make a command line end with the error's one sentence and exit status 1, without a traceback.
 
     Anything that is not a `StylenetError` is a defect of ours and keeps its traceback.

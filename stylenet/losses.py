@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stylenet.errors import ConfigError
+from stylenet.errors import ConfigError, require_number
 from stylenet.vgg import Encoder, check_layers
 
 Statistic = Literal["gram", "covariance"]
@@ -217,12 +217,10 @@ def check_loss_settings(
 ) -> None:
     """Raise `ConfigError` for the first setting that makes no loss; cheap, so that a run fails before it starts."""
     check_layers([*content_weights, *style_weights])
-    weights = {**{f"content_weights.{k}": v for k, v in content_weights.items()}}
-    weights |= {f"style_weights.{k}": v for k, v in style_weights.items()}
-    weights["total_variation_weight"] = total_variation_weight
-    for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ConfigError(f"loss.{name} must be a number of 0 or more, not {weight}.")
+    for group, weights in (("content_weights", content_weights), ("style_weights", style_weights)):
+        for layer, weight in weights.items():
+            require_number(f"loss.{group}.{layer}", weight, 0)
+    require_number("loss.total_variation_weight", total_variation_weight, 0)
     if statistic not in STATISTICS:
         raise ConfigError(f"loss.statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}.")
     if normalization not in ("relative", "johnson"):

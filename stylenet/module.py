@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stylenet.data import Batch
-from stylenet.errors import StylenetError
+from stylenet.errors import StylenetError, require_number
 from stylenet.losses import PerceptualLoss
 from stylenet.transformer_net import TransformerNet
 
@@ -39,6 +39,8 @@ class StyleTransfer(pl.LightningModule):
         settings: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        require_number("optimizer.learning_rate", learning_rate, 0)
+        require_number("optimizer.warmup_fraction", warmup_fraction, 0, 1)
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.learning_rate = learning_rate

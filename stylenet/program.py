@@ -1,10 +1,12 @@
-"""What every Hydra program of stylenet shares: where the configs are, and errors of one sentence."""
+"""What every Hydra program of stylenet shares: where the configs are, a help that teaches, errors of one sentence."""
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,16 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
 
     @one_sentence
     def main() -> None:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(help_text(config_name, sys.modules[task.__module__].__doc__ or ""))
+            return
         import hydra
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
         register_resolvers()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors reach us, rather than being printed with their stack
-        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)
+        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(one_sentence(task))
         try:
             run()
         except StylenetError:
@@ -40,6 +45,38 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
             raise ConfigError(_sentence(error)) from None
 
     return main
+
+
+def help_text(config_name: str, introduction: str) -> str:
+    """The settings of a program with the comments that explain them, straight from the config files.
+
+    Args:
+        config_name: of the program.
+        introduction: what comes first.
+    """
+    config = (CONFIGS / f"{config_name}.yaml").read_text()
+    defaults, _, settings = config.partition("\n\n")
+    parts = [introduction.strip(), "Change any setting below: style.size=512 optimizer.learning_rate=5e-4 steps=4000"]
+    parts.append(settings.partition("\nhydra:")[0].rstrip())
+    for line in defaults.splitlines():
+        choice = re.match(r"  - (\w+): (\w+) # (.*)", line)
+        if choice:
+            parts.append(_group_help(*choice.groups()))
+    return "\n\n".join([*parts, "Hydra's own flags: --hydra-help"])
+
+
+def _group_help(group: str, name: str, comment: str) -> str:
+    """A config group: its choices, and the settings of the chosen one."""
+    lines = [f"{group}={name}   # {comment}"]
+    others = sorted({path.stem for path in (CONFIGS / group).glob("*.yaml")} - {name})
+    if others:
+        text = f"or {group}= {', '.join(others)}"
+        lines += textwrap.wrap(text, 116, initial_indent="  ", subsequent_indent="     ")
+    if name != "null":
+        settings = (CONFIGS / group / f"{name}.yaml").read_text().splitlines()
+        shown = [line for line in settings if not line.lstrip().startswith(("_target_", "_partial_"))]
+        lines += [f"  {group}:", *(f"    {line}" for line in shown)]
+    return "\n".join(lines)
 
 
 def build(node: Any, **objects: object) -> Any:

@@ -1,4 +1,13 @@
-"""Train a network on a painting: `python -m stylenet.train style=starry_night`."""
+"""Train a feed-forward network on a painting, and export it for painting photos in a single pass.
+
+python -m stylenet.train style=great_wave                  a bundled painting
+python -m stylenet.train style.image=my/painting.jpg       your own
+python -m stylenet.train experiment=quick                  a first look in minutes
+python -m stylenet.train experiment=johnson                the paper's 40,000 steps
+python -m stylenet.train data.root=my/photos               train on your own photographs
+python -m stylenet.train -m style=starry_night,great_wave  several, one after the other
+python -m stylenet.train resume=runs/starry_night/...      go on where a run stopped
+"""
 
 from __future__ import annotations
 
@@ -8,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylenet.errors import ConfigError
+from stylenet.errors import ConfigError, require_number
 from stylenet.program import build, hydra_program
 
 if TYPE_CHECKING:
@@ -67,6 +76,7 @@ def quiet_lightning() -> None:
     for message in (
         r"Found \d+ module\(s\) in eval mode",  # the frozen encoder, on purpose
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning, with the newest torch
+        r"You're resuming from a checkpoint that ended before the epoch ended",  # data.ContinueAt sees to that
         r"The '(train|val)_dataloader' does not have many workers",  # reading is a hundredth of a step
         r"The number of training batches \(\d+\) is smaller than the logging interval",
     ):
@@ -87,6 +97,7 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     loss = settings["loss"]
     check_loss_settings(**{key: value for key, value in loss.items() if not key.startswith("_")})
+    require_number("style.size", cfg.style.size, 16, whole=True)
     painting = torch.from_numpy(load_image(find_painting(cfg.style.image), cfg.style.size))
     encoder = build(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
     perceptual_loss = build(cfg.loss)(encoder=encoder, style_image=painting)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylenet.errors import ConfigError, PictureError
+from stylenet.errors import ConfigError, PictureError, require_number
 
 
 class TransformerNet(nn.Module):
@@ -36,9 +36,9 @@ class TransformerNet(nn.Module):
         super().__init__()
         _check(widths, residual_blocks, kernel_size)
         self.arguments = {
-            "widths": [int(width) for width in widths],
-            "residual_blocks": int(residual_blocks),
-            "kernel_size": int(kernel_size),
+            "widths": list(widths),
+            "residual_blocks": residual_blocks,
+            "kernel_size": kernel_size,
         }
         self.stride = 2 ** (len(widths) - 1)
         self.min_size = self.stride * (kernel_size // 2 + 1)
@@ -115,9 +115,11 @@ def _norm(channels: int) -> nn.InstanceNorm2d:
 
 
 def _check(widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
-    if not widths or any(width < 1 for width in widths):
-        raise ConfigError(f"model.widths must be one or more positive channel counts, not {list(widths)}.")
-    if residual_blocks < 0:
-        raise ConfigError(f"model.residual_blocks must be 0 or more, not {residual_blocks}.")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ConfigError(f"model.kernel_size must be a positive odd number, not {kernel_size}.")
+    if not widths:
+        raise ConfigError("model.widths must be one or more channel counts, not empty.")
+    for width in widths:
+        require_number("model.widths", width, 1, whole=True)
+    require_number("model.residual_blocks", residual_blocks, 0, whole=True)
+    require_number("model.kernel_size", kernel_size, 1, whole=True)
+    if kernel_size % 2 == 0:
+        raise ConfigError(f"model.kernel_size must be odd, not {kernel_size}.")

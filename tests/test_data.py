@@ -144,6 +144,7 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
         ({"early_fraction": 1.5}, "data.early_fraction"),
         ({"scale": [0.5, 0.2]}, "data.scale"),
         ({"scale": [0.0, 1.0]}, "data.scale"),
+        ({"workers": -1}, "data.workers"),
     ],
 )
 def test_bad_settings(changes: dict[str, Any], words: str) -> None:

@@ -226,7 +226,7 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, run_program: Program) -> 
 
 
 def test_multirun_trains_several_styles(tmp_path: Path, run_program: Program) -> None:
-    result = run_program("train", [*SMALL, "-m", "style=great_wave,night_cafe", "steps=1", "logger=wandb"])
+    result = run_program("train", ["-m", *SMALL, "style=great_wave,night_cafe", "steps=1", "logger=wandb"])
     assert result.returncode == 0, result.stderr
     models = sorted(path.name for path in tmp_path.glob("runs/sweeps/*/*/*.safetensors"))
     assert models == ["great_wave.safetensors", "night_cafe.safetensors"]
@@ -299,7 +299,7 @@ def bad(*overrides: str) -> Any:
     ("overrides", "words"),
     [
         bad("style.image=no/such.jpg", "There is no painting no/such.jpg"),
-        bad("loss.style_weights.relu1_1=-1", "loss.style_weights.relu1_1 must be a number of 0 or more"),
+        bad("loss.style_weights.relu1_1=-1", "loss.style_weights.relu1_1 must be a number, 0 or more, not -1"),
         bad("+loss.content_weights.relu9_9=1", "no layer 'relu9_9'"),
         bad("loss.statistic=mean", "loss.statistic"),
         bad("data.root=no/such/folder", "no/such/folder is no folder"),
@@ -307,7 +307,9 @@ def bad(*overrides: str) -> Any:
         bad("encoder.pooling=median", "'median'"),
         bad("model.widths=[]", "model.widths"),
         bad("resume=no/such/run", "resume=no/such/run"),
-        bad("steps=0", "data.steps must be 1 or more"),
+        bad("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number"),
+        bad("style.size=8", "style.size must be a whole number, 16 or more"),
+        bad("steps=0", "data.steps must be a whole number, 1 or more, not 0"),
     ],
 )
 def test_bad_settings_end_before_the_first_step(tmp_path: Path, overrides: tuple[str, ...], words: str) -> None:
