@@ -175,7 +175,7 @@ class Keeper(Callback):
         """Keep the finished network, and name the pictures that were skipped."""
         self._keep(trainer, pl_module)
         if self.skipped:
-            log.warning("%d pictures could not be read and were skipped:", len(self.skipped))
+            log.warning("Unreadable pictures skipped: %d", len(self.skipped))
             for name in sorted(self.skipped):
                 log.warning("  %s", name)
 

@@ -192,7 +192,7 @@ def test_damaged_pictures_are_named_at_the_end(tmp_path: Path, caplog: pytest.Lo
     shutil.copy(SAMPLE / "cat.jpg", photos)
     (photos / "broken.jpg").write_bytes((SAMPLE / "cat.jpg").read_bytes()[:3000])
     train(make_config(tmp_path / "run", "steps=1", "logger=csv", f"data.root={photos}"))
-    assert "1 pictures could not be read" in caplog.text
+    assert "Unreadable pictures skipped: 1" in caplog.text
     assert str(photos / "broken.jpg") in caplog.text
 
 
