@@ -8,11 +8,11 @@ How weights compare. Two normalisations are offered (`normalization=`):
   at all", whatever the painting, the layer or the set of VGG weights. Weights are of order one and carry from style to
   style. The distance is not squared: its gradient does not fade as a layer comes near its target, so that layers that
   are easy to match (colour, in the shallow ones) are matched well instead of being left at "small enough".
-* `johnson`: the paper's eq. 2 and 4, content / (C H W), and Gram matrices / (C H W) by a squared Frobenius norm.
+* `johnson`: mean squared differences, of features and of Gram matrices / (C H W): the paper's eq. 2 to 4, with a mean
+  over the C^2 entries of a Gram matrix as in the authors' released code, whose 1 : 5 it gives a meaning.
   Its values depend on the encoder's input scale s (255 for the original weights, about 4.4 for torchvision's): content
-  grows with s^2, style with s^4. Johnson's 1 : 5 with the original weights is 1 : 5 * 57.6^2, about 1 : 1.7e4, in
-  torchvision's scale; the PyTorch example's 1e5 : 1e10 is 1 : 1e5 there, with a mean instead of a sum over the C^2
-  entries of each Gram matrix.
+  grows with s^2, style with s^4. So Johnson's 1 : 5 with the original weights is 1 : 5 * 57.6^2, about 1 : 1.7e4, in
+  torchvision's scale, where the well-known PyTorch example has 1e5 : 1e10, that is 1 : 1e5: six times as much style.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def content_loss(features: Tensor, target: Tensor, normalization: Normalization 
 def style_loss(statistic: Tensor, target: Tensor, normalization: Normalization = "relative") -> Tensor:
     """Distance of style statistics, a mean over the batch.
 
-    `johnson`: the squared Frobenius norm `|G - T|^2` (Johnson et al. 2016, eq. 4). `relative`: `|G - T| / |T|`.
+    `johnson`: `|G - T|^2 / C^2` (Johnson et al. 2016, eq. 4; see the module). `relative`: `|G - T| / |T|`.
 
     Args:
         statistic: (N, C, C), of the pictures.
@@ -105,7 +105,7 @@ def style_loss(statistic: Tensor, target: Tensor, normalization: Normalization =
     """
     if normalization == "relative":
         return _relative_error(statistic, target)
-    return (statistic - target).square().sum(dim=(1, 2)).mean()
+    return (statistic - target).square().mean()
 
 
 def total_variation_loss(image: Tensor) -> Tensor:
