@@ -128,6 +128,8 @@ class _Walk:
         convolved = Convolved(source, cast(nn.Conv2d, conv))
         statistics = Statistics()
         kept = self._keep(convolved) if keep else None
+        if self.files:
+            convolved.center(_middle(convolved))
         for region in self._tiles(convolved):
             values = convolved.read(region)
             statistics.add(values)
@@ -170,6 +172,13 @@ class _Walk:
         if kept:
             self.stored -= _bytes(kept)
             kept.file.close()
+
+
+def _middle(source: Source) -> Region:
+    height, width = source.size
+    rows, columns = min(height, 64), min(width, 64)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return Region(top, top + rows, left, left + columns)
 
 
 def _stored(source: Source) -> Stored | None:
