@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from stylenet.errors import ConfigError, ModelFileError
@@ -86,7 +85,7 @@ def read_card(path: str | Path) -> ModelCard:
     if not path.is_file():
         raise ModelFileError(f"There is no model file {path}.")
     try:
-        with safetensors.safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a stylenet model file (.safetensors), or it is broken: {error}") from None
@@ -105,10 +104,10 @@ def _parse_card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
         fields = json.loads(metadata["card"])
         thumbnail = base64.b64decode(fields.pop("thumbnail"), validate=True)
         card = ModelCard(**fields, thumbnail=thumbnail)
-        if not isinstance(card.style, str) or not isinstance(card.network, dict):
-            raise TypeError("style or network")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} has a model card that cannot be read: {error}") from None
+    if not isinstance(card.style, str) or not isinstance(card.network, dict):
+        raise ModelFileError(f"{path} has a model card whose style or network cannot be read.")
     return card
 
 
@@ -123,7 +122,7 @@ def load(path: str | Path) -> tuple[TransformerNet, ModelCard]:
     """
     card = read_card(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
         with torch.device("meta"):  # no memory yet: a hostile card cannot ask for any
             net = TransformerNet(**card.network)
@@ -157,6 +156,5 @@ def find_network(name_or_path: str | Path) -> Path:
     near = difflib.get_close_matches(path.name, networks, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     known = f"There are: {', '.join(networks)}." if networks else "None is trained yet."
-    raise ModelFileError(
-        f"There is no network for style {path.name!r}.{hint} {known} Train it: python -m stylenet.train style={path.name}"
-    )
+    train = f"Train it: python -m stylenet.train style={path.name}"
+    raise ModelFileError(f"There is no network for style {path.name!r}.{hint} {known} {train}")

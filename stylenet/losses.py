@@ -4,10 +4,11 @@ Everything here takes and returns tensors; no files, no layers by index. The sum
 
 How weights compare. Two normalisations are offered (`normalization=`):
 
-* `relative` (the default): each layer's squared distance is divided by the target's own squared norm, so a value of 1
-  means "as far away as nothing at all", whatever the painting, the layer or the set of VGG weights. Weights are of
-  order one and carry from style to style.
-* `johnson`: the paper's eq. 2 and 4, content / (C H W) and Gram matrices / (C H W) compared by a squared Frobenius norm.
+* `relative` (the default): the relative error `|x - t| / |t|` of each layer, so that 1 means "as far away as nothing
+  at all", whatever the painting, the layer or the set of VGG weights. Weights are of order one and carry from style to
+  style. The distance is not squared: its gradient does not fade as a layer comes near its target, so that layers that
+  are easy to match (colour, in the shallow ones) are matched well instead of being left at "small enough".
+* `johnson`: the paper's eq. 2 and 4, content / (C H W), and Gram matrices / (C H W) by a squared Frobenius norm.
   Its values depend on the encoder's input scale s (255 for the original weights, about 4.4 for torchvision's): content
   grows with s^2, style with s^4. Johnson's 1 : 5 with the original weights is 1 : 5 * 57.6^2, about 1 : 1.7e4, in
   torchvision's scale; the PyTorch example's 1e5 : 1e10 is 1 : 1e5 there, with a mean instead of a sum over the C^2
@@ -16,7 +17,7 @@ How weights compare. Two normalisations are offered (`normalization=`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -28,7 +29,8 @@ from stylenet.vgg import Encoder, check_layers
 Statistic = Literal["gram", "covariance"]
 Normalization = Literal["relative", "johnson"]
 
-EPSILON = 1e-8  # keeps a relative loss finite for a blank target; far below any real feature's energy
+NO_ENERGY = 1e-20  # keeps a relative error finite for a target of zeros; far below any real target's squared norm
+NO_ERROR = 1e-8  # keeps a root's gradient finite at the target itself; an error of 1e-4
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -46,7 +48,8 @@ def gram_matrix(features: Tensor) -> Tensor:
     _, channels, height, width = features.shape
     # (N, C, H, W) -> (N, H*W, C): a view, not a copy, of features that are channels_last in memory.
     pixels = _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
-    return pixels.transpose(1, 2) @ pixels / (channels * height * width)
+    with torch.autocast(features.device.type, enabled=False):  # or the product would fall back to half precision
+        return pixels.transpose(1, 2) @ pixels / (channels * height * width)
 
 
 def covariance_matrix(features: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ STATISTICS: Mapping[str, Callable[[Tensor], Tensor]] = {"gram": gram_matrix, "co
 def content_loss(features: Tensor, target: Tensor, normalization: Normalization = "relative") -> Tensor:
     """Distance of feature maps, a mean over the batch.
 
-    `johnson`: `|F - T|^2 / (C H W)` (Johnson et al. 2016, eq. 2). `relative`: `|F - T|^2 / |T|^2`.
+    `johnson`: `|F - T|^2 / (C H W)` (Johnson et al. 2016, eq. 2). `relative`: `|F - T| / |T|`.
 
     Args:
         features: (N, C, H, W).
@@ -82,14 +85,15 @@ def content_loss(features: Tensor, target: Tensor, normalization: Normalization 
         A scalar, 0 where they agree.
     """
     features, target = _at_least_float32(features), _at_least_float32(target)
-    scale = target.square().flatten(1).sum(1) if normalization == "relative" else target[0].numel()
-    return _mean_distance(features, target, scale)
+    if normalization == "relative":
+        return _relative_error(features, target)
+    return (features - target).square().mean()
 
 
 def style_loss(statistic: Tensor, target: Tensor, normalization: Normalization = "relative") -> Tensor:
     """Distance of style statistics, a mean over the batch.
 
-    `johnson`: the squared Frobenius norm `|G - T|^2` (Johnson et al. 2016, eq. 4). `relative`: `|G - T|^2 / |T|^2`.
+    `johnson`: the squared Frobenius norm `|G - T|^2` (Johnson et al. 2016, eq. 4). `relative`: `|G - T| / |T|`.
 
     Args:
         statistic: (N, C, C), of the pictures.
@@ -99,8 +103,9 @@ def style_loss(statistic: Tensor, target: Tensor, normalization: Normalization =
     Returns:
         A scalar, 0 where they agree.
     """
-    scale = target.square().flatten(1).sum(1) if normalization == "relative" else 1.0
-    return _mean_distance(statistic, target, scale)
+    if normalization == "relative":
+        return _relative_error(statistic, target)
+    return (statistic - target).square().sum(dim=(1, 2)).mean()
 
 
 def total_variation_loss(image: Tensor) -> Tensor:
@@ -118,8 +123,11 @@ def total_variation_loss(image: Tensor) -> Tensor:
     return vertical + horizontal
 
 
-def _mean_distance(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
-    return ((a - b).square().flatten(1).sum(1) / (scale + EPSILON)).mean()
+def _relative_error(x: Tensor, target: Tensor) -> Tensor:
+    """`|x - t| / |t|`, a mean over the batch; with a floor under the root, whose slope at 0 has no end."""
+    distance = (x - target).square().flatten(1).sum(1)
+    norm = target.square().flatten(1).sum(1)
+    return (distance / (norm + NO_ENERGY) + NO_ERROR).sqrt().mean()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -134,8 +142,8 @@ class PerceptualLoss(nn.Module):
     Args:
         encoder: sees at least the layers of `content_weights` and `style_weights`.
         style_image: (1, 3, H, W), RGB in [0, 1]; its size sets the size of the brush strokes.
-        content_weights: layer -> weight.
-        style_weights: layer -> weight.
+        content_weights: layer -> weight; 0 leaves a layer out.
+        style_weights: layer -> weight; 0 leaves a layer out.
         total_variation_weight: weight of `total_variation_loss`.
         statistic: `gram` or `covariance`.
         normalization: `relative` or `johnson`; see the module.
@@ -157,8 +165,8 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         check_loss_settings(content_weights, style_weights, total_variation_weight, statistic, normalization)
         self.encoder = encoder
-        self.content_weights = dict(content_weights)
-        self.style_weights = dict(style_weights)
+        self.content_weights = {name: weight for name, weight in content_weights.items() if weight > 0}
+        self.style_weights = {name: weight for name, weight in style_weights.items() if weight > 0}
         self.total_variation_weight = total_variation_weight
         self.statistic = STATISTICS[statistic]
         self.normalization: Normalization = normalization
@@ -198,11 +206,6 @@ class PerceptualLoss(nn.Module):
         losses["content"], losses["style"] = content_sum, style_sum
         losses["total"] = content_sum + style_sum + self.total_variation_weight * losses["total_variation"]
         return losses
-
-
-def loss_layers(content_weights: Mapping[str, float], style_weights: Mapping[str, float]) -> list[str]:
-    """The layers that an encoder must see for these weights."""
-    return [*content_weights, *style_weights]
 
 
 def check_loss_settings(

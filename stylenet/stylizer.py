@@ -39,7 +39,7 @@ class Stylizer:
     def __init__(self, net: TransformerNet, card: checkpoint.ModelCard, device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.net = net.to(self.device).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             sentence = str(error).splitlines()[0]
             raise ConfigError(f"The device {self.device!r} cannot be used here: {sentence}") from None

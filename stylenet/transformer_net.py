@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ class TransformerNet(nn.Module):
 
     Departures from the paper, each a cure for something that users of other implementations see:
 
-    * instance instead of batch normalisation (Ulyanov et al. 2016, arXiv 1607.08022): contrast of the photo is discarded;
+    * instance instead of batch normalisation (Ulyanov et al. 2016, arXiv 1607.08022): discards the photo's contrast;
     * nearest-neighbour upsampling and a convolution instead of transposed convolutions (Odena et al. 2016): no
       checkerboard;
     * reflection at every convolution instead of zeros or one 40 px frame: no dark border, no cropped shortcut, so a
@@ -42,9 +43,9 @@ class TransformerNet(nn.Module):
         self.stride = 2 ** (len(widths) - 1)
         self.min_size = self.stride * (kernel_size // 2 + 1)
         down = [ConvBlock(3, widths[0], kernel_size)]
-        down += [ConvBlock(a, b, 3, stride=2) for a, b in zip(widths, widths[1:], strict=False)]
+        down += [ConvBlock(a, b, 3, stride=2) for a, b in pairwise(widths)]
         blocks = [ResidualBlock(widths[-1]) for _ in range(residual_blocks)]
-        up = [UpsampleBlock(b, a) for a, b in reversed(list(zip(widths, widths[1:], strict=False)))]
+        up = [UpsampleBlock(b, a) for a, b in reversed(list(pairwise(widths)))]
         self.layers = nn.Sequential(*down, *blocks, *up, _conv(widths[0], 3, kernel_size))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class TransformerNet(nn.Module):
         """Raise a `PictureError` for a picture smaller than `min_size`."""
         if min(height, width) < self.min_size:
             raise PictureError(
-                f"The picture is {width} x {height} px; this network takes {self.min_size} x {self.min_size} and larger."
+                f"The picture is {width} x {height} px; the network takes {self.min_size} x {self.min_size} and larger."
             )
 
 

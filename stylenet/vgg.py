@@ -108,7 +108,7 @@ class Encoder(nn.Module):
             self.stages[name] = _stage(name, loaded.convolutions, pooling)
         self.requires_grad_(False)
         self.eval()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return the features of `image` by layer name.

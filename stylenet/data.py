@@ -1,0 +1,250 @@
+"""Photographs in, batches out: COCO, any folder, or the bundled sample."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2 import functional as tv
+
+from stylenet.errors import ConfigError, PictureError
+from stylenet.image import find_pictures, open_picture
+
+log = logging.getLogger(__name__)
+
+SAMPLE = Path(__file__).parent / "assets" / "photos"
+"""The bundled photographs; see SOURCES.md there."""
+
+
+Item = tuple[Tensor, list[str]]
+"""(3, S, S), RGB in [0, 1], and the files that could not be read on the way to it."""
+
+
+class Batch(NamedTuple):
+    """What a step is made of.
+
+    Attributes:
+        photos: (N, 3, H, W), RGB in [0, 1].
+        skipped: files that could not be read and were passed over on the way.
+    """
+
+    photos: Tensor
+    skipped: list[str]
+
+
+class Schedule(NamedTuple):
+    """How a run draws its crops.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        batch_size: crops to a step.
+        size: side of a crop, in pixels.
+        early_size: side of a crop in the first part of the run.
+        early_fraction: how much of the run is that first part, 0 to 1.
+        scale: least and most share of the picture's area that a crop covers.
+    """
+
+    steps: int
+    batch_size: int
+    size: int
+    early_size: int
+    early_fraction: float
+    scale: tuple[float, float]
+
+    @property
+    def early_steps(self) -> int:
+        """Steps of the first part."""
+        return round(self.early_fraction * self.steps)
+
+    def work(self, steps: int) -> int:
+        """Pixels in the first `steps` steps: what their time is proportional to."""
+        early = min(steps, self.early_steps)
+        return self.batch_size * (early * self.early_size**2 + (steps - early) * self.size**2)
+
+
+class Crops(Dataset[Item]):
+    """All crops of a training run in their order: item i is the same crop of the same picture whenever it is asked for.
+
+    That makes a run repeatable with any number of workers, and lets a resumed one continue with the very next crop.
+
+    Args:
+        pictures: files to draw from; each comes once in every round through them, in a new order.
+        schedule: how many crops, and of what size.
+        seed: of order, places and flips.
+    """
+
+    def __init__(self, pictures: Sequence[Path], schedule: Schedule, seed: int) -> None:
+        self.pictures = list(pictures)
+        self.schedule = schedule
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.schedule.steps * self.schedule.batch_size
+
+    def __getitem__(self, index: int) -> Item:
+        """(3, size, size), RGB in [0, 1], and the unreadable files that gave way to the next."""
+        lap, place = divmod(index, len(self.pictures))
+        order = torch.randperm(len(self.pictures), generator=self._random(lap, 0)).tolist()
+        early = index // self.schedule.batch_size < self.schedule.early_steps
+        size = self.schedule.early_size if early else self.schedule.size
+        skipped: list[str] = []
+        for choice in order[place:] + order[:place]:
+            try:
+                picture = open_picture(self.pictures[choice], near=2 * size)
+            except PictureError:
+                skipped.append(str(self.pictures[choice]))
+                continue
+            return _random_crop(picture, size, self.schedule.scale, self._random(index, 1)), skipped
+        raise PictureError(f"None of the {len(self.pictures)} pictures for training can be read.")
+
+    def _random(self, index: int, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + index) * 2 + purpose)
+
+
+def _random_crop(picture: Image.Image, size: int, scale: tuple[float, float], random: torch.Generator) -> Tensor:
+    """A square of a random share of the area, anywhere, flipped or not, resized to `size`."""
+    share, across, down, flip = torch.rand(4, generator=random).tolist()
+    area = (scale[0] + share * (scale[1] - scale[0])) * picture.width * picture.height
+    side = max(1, min(round(area**0.5), picture.width, picture.height))
+    left, top = round(across * (picture.width - side)), round(down * (picture.height - side))
+    square = picture.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    if flip < 0.5:
+        square = ImageOps.mirror(square)
+    return _to_tensor(square)
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    tensor: Tensor = tv.to_dtype(tv.pil_to_tensor(picture), torch.float32, scale=True)
+    return tensor
+
+
+class HeldOut(Dataset[Item]):
+    """The middle squares of photographs that training never sees: (3, size, size) each."""
+
+    def __init__(self, pictures: Sequence[Path], size: int) -> None:
+        self.pictures = list(pictures)
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Item:
+        """(3, size, size), RGB in [0, 1]."""
+        square = ImageOps.fit(open_picture(self.pictures[index]), (self.size, self.size), Image.Resampling.LANCZOS)
+        return _to_tensor(square), []
+
+
+class ContinueAt(Sampler[int]):
+    """0, 1, 2 ... in order, but starting where a resumed run had stopped; its length is that of the whole run."""
+
+    def __init__(self, start: int, count: int) -> None:
+        self.start, self.count = start, count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.count))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class PhotoDataModule(pl.LightningDataModule):
+    """Training crops from a folder of photographs, and the held-out part of the bundled sample.
+
+    Args:
+        root: a folder, searched recursively; None: `coco` where it is there, otherwise the bundled sample.
+        coco: COCO's folder, or None.
+        held_out: names of bundled photographs that are never trained on.
+        size: side of a crop, in pixels.
+        early_size: side of a crop in the first part of the run.
+        early_fraction: how much of the run is that first part, 0 to 1.
+        scale: least and most share of a picture's area that a crop covers.
+        batch_size: crops to a step.
+        steps: steps of the whole run.
+        workers: processes that read pictures; 0 reads in the training process.
+        seed: of the order, the crops and the flips.
+
+    Raises:
+        ConfigError: for a folder that is missing or holds no pictures, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        coco: str | None,
+        held_out: Sequence[str],
+        size: int,
+        early_size: int,
+        early_fraction: float,
+        scale: Sequence[float],
+        batch_size: int,
+        steps: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        low, high = scale
+        self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high))
+        _check(self.schedule)
+        self.workers, self.seed = workers, seed
+        self.folder = _choose_folder(root, coco)
+        self.held_out = [SAMPLE / name for name in held_out]
+        self.pictures = [path for path in find_pictures(self.folder) if path not in self.held_out]
+        if not self.pictures:
+            raise ConfigError(f"The folder {self.folder} holds no pictures (.jpg, .png, .webp ...) to train on.")
+        log.info("Training on %d pictures from %s", len(self.pictures), self.folder)
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """All batches of the run, from the step that training stands at."""
+        crops = Crops(self.pictures, self.schedule, self.seed)
+        done = self.trainer.global_step if self.trainer is not None else 0
+        return DataLoader(
+            crops,
+            batch_size=self.schedule.batch_size,
+            sampler=ContinueAt(done * self.schedule.batch_size, len(crops)),
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """The held-out photographs."""
+        held_out = HeldOut(self.held_out, self.schedule.size)
+        return DataLoader(held_out, batch_size=self.schedule.batch_size, collate_fn=collate)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack (3, H, W) into (N, 3, H, W), channels last in memory as the convolutions want them."""
+    photos = torch.stack([photo for photo, _ in items]).contiguous(memory_format=torch.channels_last)
+    return Batch(photos, [name for _, skipped in items for name in skipped])
+
+
+def _choose_folder(root: str | None, coco: str | None) -> Path:
+    if root is not None:
+        if not Path(root).is_dir():
+            raise ConfigError(f"data.root={root} is no folder; give one that holds photographs.")
+        return Path(root)
+    if coco is not None and Path(coco).is_dir():
+        return Path(coco)
+    if coco is not None:
+        log.info("There is no COCO in %s: using the bundled sample photographs instead.", coco)
+        log.info("For COCO, or a part of it: python scripts/download_coco.py --subset 2000")
+    return SAMPLE
+
+
+def _check(schedule: Schedule) -> None:
+    for name in ("steps", "batch_size", "size", "early_size"):
+        value = getattr(schedule, name)
+        if value < 1:
+            raise ConfigError(f"data.{name} must be 1 or more, not {value}.")
+    if not 0 <= schedule.early_fraction <= 1:
+        raise ConfigError(f"data.early_fraction must be between 0 and 1, not {schedule.early_fraction}.")
+    if not 0 < schedule.scale[0] <= schedule.scale[1] <= 1:
+        raise ConfigError(f"data.scale must be two rising shares of the area in (0, 1], not {list(schedule.scale)}.")

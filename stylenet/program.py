@@ -1,0 +1,88 @@
+"""What every Hydra program of stylenet shares: where the configs are, and errors of one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stylenet.errors import ConfigError, StylenetError, one_sentence
+
+_PACKAGE = Path(__file__).parent
+CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+"""The config folder: inside the package when installed from a wheel, beside it in a checkout."""
+
+
+def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[], None]:
+    """Make a command line of `task(cfg)`, composed from `configs/{config_name}.yaml`.
+
+    What the user can mend (an unknown style, a key that does not exist, a bad picture) ends in one sentence and exit
+    status 1; what is our defect keeps its traceback.
+    """
+
+    @one_sentence
+    def main() -> None:
+        import hydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        register_resolvers()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors reach us, rather than being printed with their stack
+        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)
+        try:
+            run()
+        except StylenetError:
+            raise
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_sentence(error)) from None
+
+    return main
+
+
+def build(node: Any, **objects: object) -> Any:
+    """Hydra's `instantiate`, with our own errors coming out as they are instead of wrapped in Hydra's.
+
+    Args:
+        node: a config with a `_target_`.
+        objects: further arguments of the target.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **objects)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, StylenetError):
+            raise error.__cause__ from None
+        raise
+
+
+def register_resolvers() -> None:
+    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's many lines as one sentence, with the nearest of the options where an option was not found."""
+    from hydra.errors import MissingConfigException
+
+    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    if missing is None or not isinstance(error, MissingConfigException) or not error.options:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        kept = [line for line in lines if not line.startswith(("Set the environment", "full_key:", "object_type="))]
+        return " ".join(kept) + " (--help shows the settings there are)"
+    group, _, name = str(missing).removesuffix(".yaml").rpartition("/")
+    options = sorted(error.options)
+    near = difflib.get_close_matches(name, options, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"There is no {group} {name!r}.{hint} There are: {', '.join(options)}."
+
+
+def command_line() -> str:
+    """The command as it was typed, for a model card or a log."""
+    return " ".join(["python -m", f"stylenet.{Path(sys.argv[0]).stem}", *sys.argv[1:]])

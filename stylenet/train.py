@@ -1,0 +1,156 @@
+"""Train a network on a painting: `python -m stylenet.train style=starry_night`."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylenet.errors import ConfigError
+from stylenet.program import build, hydra_program
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from omegaconf import DictConfig
+
+    from stylenet.module import StyleTransfer
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> None:
+    """Train one network and export it to the run's folder.
+
+    Args:
+        cfg: what `configs/train.yaml` composes.
+
+    Raises:
+        StylenetError: for a setting, a picture or a folder that cannot be used, before the first step.
+        SystemExit: after Ctrl-C, with status 130, when what was learned has been kept.
+    """
+    import pytorch_lightning as pl
+
+    from stylenet.loggers import finish, how_to_watch, shortest
+
+    quiet_lightning()
+    folder = Path(cfg.folder)
+    resume = find_checkpoint(cfg.resume)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build(cfg.data)
+    module = build_module(cfg)
+    trainer = build(
+        cfg.trainer,
+        precision=choose_precision(cfg.trainer.precision),
+        callbacks=[build(callback) for callback in cfg.callbacks.values()],
+        logger=[build(logger) for logger in cfg.logger.values()],
+    )
+    log_painting(trainer, cfg, folder)
+    log.info("%s: %d steps in %s precision, in %s", cfg.style.name, cfg.steps, trainer.precision, shortest(folder))
+    interrupted = False
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # Lightning's way to end after Ctrl-C, when its callbacks have kept what was learned
+        interrupted = True
+    finally:
+        watch = how_to_watch(trainer.loggers, folder)
+        finish(trainer.loggers)
+    report(cfg, trainer, folder, watch, interrupted)
+    if interrupted:
+        raise SystemExit(130)
+
+
+def quiet_lightning() -> None:
+    """Keep what Lightning tells developers from the person who paints."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        r"Found \d+ module\(s\) in eval mode",  # the frozen encoder, on purpose
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning, with the newest torch
+        r"The '(train|val)_dataloader' does not have many workers",  # reading is a hundredth of a step
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def build_module(cfg: DictConfig) -> StyleTransfer:
+    """The network, the encoder, the loss with the painting's targets inside, and the module around them."""
+    import torch
+    from omegaconf import OmegaConf
+
+    from stylenet import __version__
+    from stylenet.image import load_image
+    from stylenet.losses import check_loss_settings
+    from stylenet.module import StyleTransfer
+    from stylenet.styles import find_painting
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    loss = settings["loss"]
+    check_loss_settings(**{key: value for key, value in loss.items() if not key.startswith("_")})
+    painting = torch.from_numpy(load_image(find_painting(cfg.style.image), cfg.style.size))
+    encoder = build(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
+    perceptual_loss = build(cfg.loss)(encoder=encoder, style_image=painting)
+    return StyleTransfer(
+        net=build(cfg.model),
+        loss=perceptual_loss,
+        **settings["optimizer"],
+        settings=settings | {"version": __version__},
+    )
+
+
+def find_checkpoint(resume: str | None) -> Path | None:
+    """The checkpoint to resume from: a file, or the `last.ckpt` of a run folder."""
+    if resume is None:
+        return None
+    path = Path(resume) / "last.ckpt" if Path(resume).is_dir() else Path(resume)
+    if not path.is_file():
+        raise ConfigError(f"resume={resume} is neither a checkpoint nor the folder of a run with a last.ckpt.")
+    return path
+
+
+def choose_precision(precision: str) -> str:
+    """`auto`: bfloat16 where the processor or the GPU multiplies matrices in it, float32 elsewhere."""
+    import torch
+
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    capabilities = torch.cpu.get_capabilities()
+    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return "bf16-mixed" if fast else "32-true"
+
+
+def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:
+    """Keep the painting with the run: in its folder, and in every dashboard that shows pictures."""
+    from stylenet.callbacks import log_picture
+    from stylenet.image import open_picture
+    from stylenet.styles import find_painting
+
+    painting = find_painting(cfg.style.image)
+    shutil.copyfile(painting, folder / f"painting{painting.suffix}")
+    log_picture(trainer, "painting", open_picture(painting), step=0)
+
+
+def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str], interrupted: bool) -> None:
+    """Say where everything is, and what to type next."""
+    from stylenet.loggers import shortest
+
+    model = folder / f"{cfg.style.name}.safetensors"
+    if not model.is_file():
+        print("Stopped before the first step: nothing was learned, nothing is kept.")
+        return
+    state = f"Stopped at step {trainer.global_step} of {cfg.steps}" if interrupted else f"Trained {cfg.steps} steps"
+    print(f"\n{state}. The network: {shortest(model)}")
+    print(f"Panels: {shortest(folder / 'panels')}")
+    print(f"Paint:  python -m stylenet.infer photo.jpg --style {cfg.style.name} -o painted.jpg")
+    if interrupted:
+        print(f"Resume: python -m stylenet.train style={cfg.style.name} resume={shortest(folder)}")
+    for line in watch:
+        print(f"Watch:  {line}")
+
+
+main = hydra_program("train", train)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What several tests start from: bundled photographs and paintings, the real encoder, a small network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from stylenet.data import SAMPLE
+from stylenet.image import load_image
+from stylenet.styles import PAINTINGS
+from stylenet.transformer_net import TransformerNet
+from stylenet.vgg import Encoder
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def photo() -> torch.Tensor:
+    """A bundled photograph, 64 px high: (1, 3, 64, W)."""
+    return torch.from_numpy(load_image(SAMPLE / "dog.jpg", 64))
+
+
+@pytest.fixture(scope="session")
+def painting() -> torch.Tensor:
+    """The Starry Night, 96 px high: (1, 3, 96, W)."""
+    return torch.from_numpy(load_image(PAINTINGS / "starry_night.jpg", 96))
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """VGG19 with its original weights, as far as the default losses look."""
+    return Encoder(["relu1_1", "relu2_1", "relu3_1", "relu4_1"])
+
+
+@pytest.fixture
+def net() -> TransformerNet:
+    """A small network with fixed weights."""
+    torch.manual_seed(0)
+    return TransformerNet(widths=[8, 12, 16], residual_blocks=1, kernel_size=5)
+
+
+@pytest.fixture
+def run_program(tmp_path: Path) -> Program:
+    """Run `python -m stylenet.<name> ...` in an empty folder, as a user would."""
+
+    def run(name: str, arguments: Sequence[str] = (), **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"stylenet.{name}", *arguments]
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False, **options
+        )
+
+    return run
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """The program failed with one line on standard error that says `words`, and without a traceback."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr + result.stdout
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]

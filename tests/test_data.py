@@ -1,0 +1,156 @@
+"""Photographs in, batches out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from stylenet.data import SAMPLE, ContinueAt, Crops, PhotoDataModule, Schedule, collate
+from stylenet.errors import ConfigError, PictureError
+
+SCHEDULE = Schedule(steps=6, batch_size=2, size=32, early_size=16, early_fraction=0.5, scale=(0.25, 1.0))
+
+
+def make_data(**changes: Any) -> PhotoDataModule:
+    settings: dict[str, Any] = {
+        "root": None,
+        "coco": None,
+        "held_out": ["dog.jpg", "owl.jpg"],
+        "size": 32,
+        "early_size": 16,
+        "early_fraction": 0.5,
+        "scale": [0.25, 1.0],
+        "batch_size": 2,
+        "steps": 6,
+        "workers": 0,
+        "seed": 0,
+    }
+    return PhotoDataModule(**(settings | changes))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photographs in a tree, with a hidden one and a text file among them."""
+    for name, place in (("cat", "a"), ("pig", "a/b"), ("cow", "."), ("bison", ".hidden")):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(SAMPLE / f"{name}.jpg", tmp_path / place)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def test_folders_are_searched_recursively_without_hidden_files(folder: Path) -> None:
+    assert {path.name for path in make_data(root=str(folder)).pictures} == {"cat.jpg", "pig.jpg", "cow.jpg"}
+
+
+def test_coco_is_taken_where_it_is_there(folder: Path) -> None:
+    assert make_data(coco=str(folder)).folder == folder
+
+
+def test_without_coco_the_sample_is_taken_and_the_run_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data = make_data(coco=str(tmp_path / "nowhere"))
+    assert data.folder == SAMPLE
+    assert "download_coco.py" in caplog.text
+
+
+def test_held_out_photographs_are_never_trained_on() -> None:
+    data = make_data()
+    names = {path.name for path in data.pictures}
+    assert len(names) == len(list(SAMPLE.glob("*.jpg"))) - 2
+    assert not names & {"dog.jpg", "owl.jpg"}
+    photos = torch.cat([batch.photos for batch in data.val_dataloader()])
+    assert photos.shape == (2, 3, 32, 32)
+
+
+def test_batches_are_early_and_then_full_size() -> None:
+    batches = list(make_data().train_dataloader())
+    assert [tuple(batch.photos.shape) for batch in batches] == [(2, 3, 16, 16)] * 3 + [(2, 3, 32, 32)] * 3
+    photos = batches[-1].photos
+    assert photos.dtype == torch.float32
+    assert 0 <= float(photos.min()) < float(photos.max()) <= 1
+    assert photos.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_work_counts_pixels() -> None:
+    assert SCHEDULE.work(3) == 3 * 2 * 16**2
+    assert SCHEDULE.work(6) == 3 * 2 * 16**2 + 3 * 2 * 32**2
+
+
+def test_an_item_is_always_the_same_and_a_seed_makes_others() -> None:
+    pictures = sorted(SAMPLE.glob("*.jpg"))[:5]
+    first, again, other = (Crops(pictures, SCHEDULE, seed)[7][0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_every_picture_comes_once_in_a_round(tmp_path: Path) -> None:
+    greys = [10, 60, 110, 160, 210, 250]
+    for grey in greys:
+        Image.new("L", (40, 40), grey).save(tmp_path / f"{grey}.png")
+    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=3)
+    for lap in range(2):
+        seen = sorted(round(float(crops[6 * lap + place][0].mean()) * 255) for place in range(6))
+        assert seen == greys
+    assert [float(crops[place][0].mean()) for place in range(6)] != [
+        float(crops[6 + place][0].mean()) for place in range(6)
+    ]
+
+
+def test_crops_differ_in_place_scale_and_flip() -> None:
+    crops = Crops([SAMPLE / "dog.jpg"], SCHEDULE, seed=0)
+    items = [crops[index][0] for index in range(6)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(items) for b in items[:i])
+
+
+def test_damaged_pictures_give_way_and_are_named(folder: Path) -> None:
+    (folder / "broken.jpg").write_bytes((SAMPLE / "cat.jpg").read_bytes()[:3000])
+    (folder / "text.png").write_text("not a picture")
+    data = make_data(root=str(folder))
+    skipped = {name for batch in data.train_dataloader() for name in batch.skipped}
+    assert skipped == {str(folder / "broken.jpg"), str(folder / "text.png")}
+
+
+def test_nothing_but_damaged_pictures(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(PictureError, match="None of the 1 pictures"):
+        Crops([tmp_path / "text.png"], SCHEDULE, seed=0)[0]
+
+
+def test_a_resumed_loader_goes_on_with_the_next_crop() -> None:
+    whole = list(ContinueAt(0, 12))
+    assert list(ContinueAt(5, 12)) == whole[5:]
+    assert len(ContinueAt(5, 12)) == 12
+
+
+def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+    Image.new("L", (40, 50), 128).save(tmp_path / "grey.png")
+    Image.new("RGBA", (50, 40), (255, 0, 0, 0)).save(tmp_path / "glass.png")
+    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=0)
+    assert collate([crops[0], crops[1]]).photos.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"root": "no/such/folder"}, "no/such/folder is no folder"),
+        ({"size": 0}, "data.size"),
+        ({"batch_size": 0}, "data.batch_size"),
+        ({"steps": 0}, "data.steps"),
+        ({"early_fraction": 1.5}, "data.early_fraction"),
+        ({"scale": [0.5, 0.2]}, "data.scale"),
+        ({"scale": [0.0, 1.0]}, "data.scale"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_data(**changes)
+
+
+def test_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no pictures"):
+        make_data(root=str(tmp_path))

@@ -1,0 +1,185 @@
+"""The losses by closed forms and against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stylenet.errors import ConfigError
+from stylenet.losses import (
+    PerceptualLoss,
+    content_loss,
+    covariance_matrix,
+    gram_matrix,
+    style_loss,
+    total_variation_loss,
+)
+from stylenet.vgg import Encoder
+
+CONTENT = {"relu3_1": 1.0}
+STYLE = {"relu1_1": 1.0, "relu2_1": 0.5}
+
+
+def make_loss(encoder: Encoder, painting: torch.Tensor, **changes: object) -> PerceptualLoss:
+    settings: dict[str, object] = {
+        "content_weights": CONTENT,
+        "style_weights": STYLE,
+        "total_variation_weight": 0.1,
+        "statistic": "gram",
+        "normalization": "relative",
+    }
+    return PerceptualLoss(encoder, painting, **(settings | changes))  # type: ignore[arg-type]
+
+
+def features(seed: int, shape: tuple[int, ...] = (2, 5, 6, 7)) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_gram_matrix_of_constant_channels() -> None:
+    x = torch.tensor([2.0, 3.0]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
+    expected = torch.tensor([[[4.0, 6.0], [6.0, 9.0]]]) / 2  # sum over 20 pixels / (2 channels * 20 pixels)
+    assert torch.allclose(gram_matrix(x), expected)
+
+
+def test_gram_matrix_against_numpy() -> None:
+    x = features(0)
+    flat = x.reshape(2, 5, 42)
+    expected = np.einsum("ncp,ndp->ncd", flat, flat) / (5 * 42)
+    np.testing.assert_allclose(gram_matrix(torch.from_numpy(x)).numpy(), expected, rtol=1e-12)
+
+
+def test_covariance_matrix_against_numpy() -> None:
+    x = features(1)
+    expected = np.stack([np.cov(item.reshape(5, 42), bias=True) / 5 for item in x])
+    np.testing.assert_allclose(covariance_matrix(torch.from_numpy(x)).numpy(), expected, rtol=1e-10)
+
+
+def test_covariance_ignores_a_shift_and_the_gram_matrix_does_not() -> None:
+    x = torch.from_numpy(features(2))
+    assert torch.allclose(covariance_matrix(x + 3), covariance_matrix(x))
+    assert not torch.allclose(gram_matrix(x + 3), gram_matrix(x))
+
+
+def test_gram_matrix_of_half_precision_is_summed_in_float32() -> None:
+    x = torch.full((1, 2, 64, 64), 200.0, dtype=torch.float16)  # 200^2 * 4096 overflows float16
+    gram = gram_matrix(x)
+    assert gram.dtype == torch.float32
+    assert torch.allclose(gram, torch.full((1, 2, 2), 200.0**2 / 2))
+
+
+def test_gram_matrix_is_not_degraded_by_autocast() -> None:
+    x = torch.from_numpy(features(3)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gram_matrix(x), gram_matrix(x))
+        inside = gram_matrix(x)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, gram_matrix(x))
+
+
+def test_content_loss_against_numpy() -> None:
+    a, b = features(4), features(5)
+    squared = ((a - b) ** 2).reshape(2, -1)
+    johnson = squared.mean(1).mean()
+    relative = np.sqrt(squared.sum(1) / (b**2).reshape(2, -1).sum(1)).mean()
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    assert content_loss(x, y, "johnson").item() == pytest.approx(johnson, rel=1e-9)
+    assert content_loss(x, y, "relative").item() == pytest.approx(relative, rel=1e-6)
+
+
+def test_style_loss_against_numpy() -> None:
+    a, b = features(6, (2, 5, 5)), features(7, (1, 5, 5))
+    squared = ((a - b) ** 2).reshape(2, -1).sum(1)
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    assert style_loss(x, y, "johnson").item() == pytest.approx(squared.mean(), rel=1e-9)
+    assert style_loss(x, y, "relative").item() == pytest.approx(np.sqrt(squared / (b**2).sum()).mean(), rel=1e-6)
+
+
+def test_relative_losses_are_zero_at_the_target_and_one_at_nothing() -> None:
+    x = torch.from_numpy(features(8)).float()
+    assert content_loss(x, x).item() == pytest.approx(0, abs=1e-3)
+    assert content_loss(torch.zeros_like(x), x).item() == pytest.approx(1, rel=1e-5)
+    assert style_loss(gram_matrix(x), gram_matrix(x)).item() == pytest.approx(0, abs=1e-3)
+    assert style_loss(torch.zeros(2, 5, 5), gram_matrix(x)).item() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1 / 57.6, 7.0, 255.0])
+def test_relative_losses_do_not_depend_on_the_encoders_scale(scale: float) -> None:
+    a, b = (torch.from_numpy(features(seed)) for seed in (9, 10))
+    assert content_loss(scale * a, scale * b).item() == pytest.approx(content_loss(a, b).item(), rel=1e-4)
+    scaled = style_loss(gram_matrix(scale * a), gram_matrix(scale * b)).item()
+    assert scaled == pytest.approx(style_loss(gram_matrix(a), gram_matrix(b)).item(), rel=1e-4)
+
+
+def test_relative_losses_have_a_finite_gradient_at_the_target() -> None:
+    x = torch.from_numpy(features(11)).requires_grad_()
+    loss = content_loss(x, x.detach()) + style_loss(gram_matrix(x), gram_matrix(x.detach()))
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert bool(gradient.isfinite().all())
+
+
+def test_total_variation_by_closed_forms() -> None:
+    assert total_variation_loss(torch.full((1, 3, 8, 8), 0.3)).item() == 0
+    stripes = torch.tensor([0.0, 1.0]).repeat(4).expand(1, 3, 8, 8)  # every horizontal neighbour differs by 1
+    assert total_variation_loss(stripes).item() == pytest.approx(1)
+    ramp = (torch.arange(8) / 7).view(1, 1, 8, 1).expand(1, 3, 8, 8)
+    assert total_variation_loss(ramp).item() == pytest.approx(1 / 49)
+
+
+def test_perceptual_loss_is_the_weighted_sum_of_its_parts(
+    encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor
+) -> None:
+    loss = make_loss(encoder, painting)
+    losses = loss(photo.flip(-1), loss.content_targets(photo))
+    style = losses["style/relu1_1"] + 0.5 * losses["style/relu2_1"]
+    assert losses["style"].item() == pytest.approx(style.item())
+    assert losses["content"].item() == pytest.approx(losses["content/relu3_1"].item())
+    total = style + losses["content/relu3_1"] + 0.1 * losses["total_variation"]
+    assert losses["total"].item() == pytest.approx(total.item())
+
+
+def test_perceptual_loss_vanishes_for_its_own_painting(encoder: Encoder, painting: torch.Tensor) -> None:
+    loss = make_loss(encoder, painting)
+    losses = loss(painting, loss.content_targets(painting))
+    assert losses["content"].item() == pytest.approx(0, abs=1e-3)
+    assert losses["style"].item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("statistic", ["gram", "covariance"])
+@pytest.mark.parametrize("normalization", ["relative", "johnson"])
+def test_descent_brings_a_photo_nearer_to_the_painting(
+    encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor, statistic: str, normalization: str
+) -> None:
+    loss = make_loss(encoder, painting, statistic=statistic, normalization=normalization)
+    content = loss.content_targets(photo)
+    image = photo.clone().requires_grad_()
+    optimizer = torch.optim.Adam([image], lr=0.02)
+    history = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        losses = loss(image, content)
+        losses["style"].backward()
+        optimizer.step()
+        history.append(losses["style"].item())
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_a_weight_of_zero_leaves_a_layer_out(encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor) -> None:
+    loss = make_loss(encoder, painting, style_weights={"relu1_1": 1.0, "relu4_1": 0.0})
+    assert "style/relu4_1" not in loss(photo, loss.content_targets(photo))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"content_weights": {"relu3_1": -1.0}}, "content_weights.relu3_1"),
+        ({"style_weights": {"relu1_1": float("nan")}}, "style_weights.relu1_1"),
+        ({"total_variation_weight": -0.5}, "total_variation_weight"),
+        ({"style_weights": {"relu9_1": 1.0}}, "relu9_1"),
+        ({"statistic": "mean"}, "'mean'"),
+        ({"normalization": "none"}, "'none'"),
+    ],
+)
+def test_bad_settings(encoder: Encoder, painting: torch.Tensor, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_loss(encoder, painting, **changes)

@@ -1,0 +1,65 @@
+"""Johnson's network: sizes, borders, and no checkerboard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stylenet.errors import ConfigError, PictureError
+from stylenet.transformer_net import TransformerNet
+
+
+@pytest.mark.parametrize("height", range(24, 29))
+@pytest.mark.parametrize("width", [24, 25, 31, 47])
+def test_any_size_comes_back_at_its_own_size(net: TransformerNet, height: int, width: int) -> None:
+    assert net(torch.rand(2, 3, height, width)).shape == (2, 3, height, width)
+
+
+def test_smallest_size_works_and_a_smaller_one_is_refused(net: TransformerNet) -> None:
+    size = net.min_size
+    assert net(torch.rand(1, 3, size, size)).shape[-1] == size
+    with pytest.raises(PictureError, match=f"{size - 1} x {size} px"):
+        net(torch.rand(1, 3, size, size - 1))
+
+
+def test_the_papers_network_has_the_papers_size() -> None:
+    net = TransformerNet([32, 64, 128], 5, 9)
+    # Weights and biases of the convolutions by hand, then a scale and a shift per normalised channel.
+    convolutions = (3 * 81 * 32 + 32) + (32 * 9 * 64 + 64) + (64 * 9 * 128 + 128)
+    convolutions += 10 * (128 * 9 * 128 + 128)
+    convolutions += (128 * 9 * 64 + 64) + (64 * 9 * 32 + 32) + (32 * 81 * 3 + 3)
+    norms = 2 * (32 + 64 + 128 + 10 * 128 + 64 + 32)
+    assert sum(parameter.numel() for parameter in net.parameters()) == convolutions + norms
+
+
+def test_contrast_and_brightness_of_the_photo_are_normalised_away(net: TransformerNet) -> None:
+    photo = torch.rand(1, 3, 40, 40)
+    assert torch.allclose(net(photo), net(0.3 * photo + 0.5), atol=2e-3)
+
+
+def test_a_flat_picture_stays_flat_up_to_its_border(net: TransformerNet) -> None:
+    painted = net(torch.full((1, 3, 41, 38), 0.7)).detach()
+    assert float(painted.std(dim=(2, 3)).max()) < 1e-4  # zero padding would darken a frame of several pixels
+
+
+def test_no_checkerboard() -> None:
+    """On smooth pictures, an untrained network's finest frequencies hold no more than its neighbours do."""
+    torch.manual_seed(1)
+    net = TransformerNet([16, 32, 64], 2, 9)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 5, 5), (128, 128), mode="bicubic", antialias=True)
+    with torch.no_grad():
+        inner = net(smooth)[..., 16:112, 16:112]  # away from the borders
+    spectrum = torch.fft.rfft(inner - inner.mean(dim=-1, keepdim=True), dim=-1).abs().mean(dim=(0, 1, 2))
+    for period in (2, 4):  # where strided transposed convolutions leave their grid
+        place = 96 // period
+        around = spectrum[place - 6 : place - 1].mean()
+        assert spectrum[place] < 3 * around, f"a grid of {period} px"
+
+
+@pytest.mark.parametrize(
+    ("widths", "blocks", "kernel", "words"),
+    [([], 1, 3, "widths"), ([8, 0], 1, 3, "widths"), ([8], -1, 3, "residual_blocks"), ([8], 1, 4, "kernel_size")],
+)
+def test_arguments_that_make_no_network(widths: list[int], blocks: int, kernel: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TransformerNet(widths, blocks, kernel)
