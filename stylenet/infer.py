@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _paint(options: argparse.Namespace) -> int:
-    from stylenet import batch, jobs  # noqa: PLC0415
+    from stylenet import batch, jobs
 
     settings = _settings(options)
     styles = [parse_style(text) for text in options.style]
@@ -172,9 +172,9 @@ def _check_masks(masks: Sequence[str], styles: int) -> Sequence[str | None]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from stylenet.batch import Settings  # noqa: PLC0415
-    from stylenet.image import allow_megapixels, format_of  # noqa: PLC0415
-    from stylenet.painting import Controls  # noqa: PLC0415
+    from stylenet.batch import Settings
+    from stylenet.image import allow_megapixels, format_of
+    from stylenet.painting import Controls
 
     if not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be from 1 to 100, not {options.quality}.")
@@ -200,8 +200,8 @@ def _load(
     options: argparse.Namespace,
     part: Callable[[float], None],
 ) -> list[Layer]:
-    from stylenet.painting import Layer  # noqa: PLC0415
-    from stylenet.stylizer import Stylizer  # noqa: PLC0415
+    from stylenet.painting import Layer
+    from stylenet.stylizer import Stylizer
 
     layers = []
     for networks, mask in zip(styles, masks, strict=True):
@@ -214,9 +214,9 @@ def _load(
 
 
 def _read_mask(path: str) -> Image.Image:
-    from PIL import ImageChops  # noqa: PLC0415
+    from PIL import ImageChops
 
-    from stylenet.photo import read_photo  # noqa: PLC0415
+    from stylenet.photo import read_photo
 
     photo = read_photo(path)
     grey = photo.frames[0].convert("L")
@@ -225,7 +225,7 @@ def _read_mask(path: str) -> Image.Image:
 
 
 def _print_networks() -> None:
-    from stylenet.checkpoint import list_networks  # noqa: PLC0415
+    from stylenet.checkpoint import list_networks
 
     networks = list_networks()
     for name, path in sorted(networks.items()):
@@ -235,8 +235,8 @@ def _print_networks() -> None:
 
 
 def _progress() -> Progress:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)  # standard output may carry a picture
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -28,7 +28,7 @@ from stylenet.image import to_picture
 from stylenet.sources import Convolved, Doubled, Normalized, Picture, Region, Source, Statistics, Stored
 from stylenet.transformer_net import ConvBlock, ResidualBlock, TransformerNet, UpsampleBlock
 
-TILE_VALUES = 8_000_000  # the most values in one tensor: 32 MB in float32
+TILE_VALUES = 4_000_000  # the most values in one tensor: 16 MB in float32
 UNKNOWN_MEMORY = 4e9  # taken for free where the system does not tell
 Progress = Callable[[float], None]
 
