@@ -135,7 +135,9 @@ def bleed(rgba: Image.Image) -> Image.Image:
     while max(small.size) > 1:
         small = small.resize((max(1, small.width // 2), max(1, small.height // 2)), Image.Resampling.BOX)
         levels.append(small)
-    filled = Image.new("RGBA", (1, 1), "white")
+    filled = levels[-1].convert("RGBA")  # one pixel: the mean of what is visible
+    filled = filled if filled.getextrema()[3] != (0, 0) else Image.new("RGBA", (1, 1), "white")
+    filled.putalpha(255)
     for level in reversed(levels):
         visible = level.convert("RGBA")
         filled = Image.alpha_composite(filled.resize(level.size, Image.Resampling.BILINEAR), visible)

@@ -78,7 +78,7 @@ def paint_in_tiles(
     with ExitStack() as files:
         try:
             walk = _Walk(net, photo, device, files, tile_values)
-            walk.progress = lambda: progress(min(1.0, walk.done / plan.done)) if progress else None
+            walk.progress, walk.total = progress, plan.done
             return walk.run()
         except OSError as error:
             raise PictureError(f"The temporary space in {folder} gave out: {error.strerror or error}") from None
@@ -91,8 +91,8 @@ class _Walk:
         self, net: TransformerNet, photo: Image.Image, device: str, files: ExitStack | None, tile_values: int
     ) -> None:
         self.net, self.photo, self.device, self.files, self.tile_values = net, photo, device, files, tile_values
-        self.progress: Callable[[], None] = lambda: None
-        self.done = 0.0
+        self.progress: Progress | None = None
+        self.done, self.total = 0.0, 1.0
         self.stored = self.most_stored = 0
 
     def run(self) -> Image.Image:
@@ -157,7 +157,8 @@ class _Walk:
                 yield region
                 area = (region.bottom - region.top) * (region.right - region.left)
                 self.done += (source.work + source.channels) * area
-                self.progress()
+                if self.progress:
+                    self.progress(min(1.0, self.done / self.total))
 
     def _keep(self, source: Source) -> Stored:
         self.stored += _bytes(source)
