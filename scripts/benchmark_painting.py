@@ -27,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stylenet import batch
-from stylenet.image import allow_megapixels, load_image, save_image, to_array
+from stylenet.image import load_image, save_image, to_array
 from stylenet.jobs import Job
 from stylenet.painting import Layer
 from stylenet.stylizer import Stylizer
@@ -152,7 +152,7 @@ def main() -> None:
     large.add_argument("--megapixels", type=float, default=100)
     what.add_parser("tiles", help="difference between tiles and the whole")
     options = parser.parse_args()
-    allow_megapixels(10_000)
+    Image.MAX_IMAGE_PIXELS = None  # the pictures are made here
     with Progress(console=Console(stderr=True)) as progress:
         if options.what == "folder":
             numbers = measure_folder(options.style, options.count, options.size, progress)

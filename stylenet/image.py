@@ -116,9 +116,15 @@ def _check_file(path: Path) -> None:
         raise PictureError(f"{path} is a folder where a picture file was expected.")
 
 
-def allow_megapixels(limit: float) -> None:
-    """Let Pillow open pictures of up to `limit` million pixels, in this whole process."""
-    Image.MAX_IMAGE_PIXELS = int(limit * 1e6 / 2)  # Pillow refuses at twice this number
+@contextmanager
+def megapixels_allowed(limit: float) -> Iterator[None]:
+    """Let Pillow itself open pictures of up to `limit` million pixels, in this whole process, for a while."""
+    usual = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = int(limit * 1e6 / 2) + 1  # Pillow refuses at twice this number
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
 
 
 def _check_size(name: str, pixels: int, max_megapixels: float) -> None:

@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _paint(options: argparse.Namespace) -> int:
     from stylenet import batch, jobs
+    from stylenet.image import megapixels_allowed
 
     settings = _settings(options)
     styles = [parse_style(text) for text in options.style]
@@ -120,7 +121,7 @@ def _paint(options: argparse.Namespace) -> int:
         print(f"{skipped} results exist already and were left as they are.", file=sys.stderr)
     if not work:
         return 0
-    with _progress() as progress:
+    with megapixels_allowed(settings.max_megapixels), _progress() as progress:
         bar = progress.add_task("painting", total=len(work))
         layers = _load(styles, masks, options, lambda part: progress.update(bar, completed=finished + part))
         finished = 0
@@ -173,7 +174,7 @@ def _check_masks(masks: Sequence[str], styles: int) -> Sequence[str | None]:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from stylenet.batch import Settings
-    from stylenet.image import allow_megapixels, format_of
+    from stylenet.image import format_of
     from stylenet.painting import Controls
 
     if not 1 <= options.quality <= 100:
@@ -182,7 +183,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigError(f"--size must be at least 1 px, not {options.size}.")
     if not options.max_megapixels > 0:
         raise ConfigError(f"--max-megapixels must be above 0, not {options.max_megapixels:g}.")
-    allow_megapixels(options.max_megapixels)
     file_format = format_of(f"picture.{options.format}") if options.format else None
     if file_format and options.output and Path(options.output).suffix[1:] in FORMATS:
         named = format_of(options.output)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, features
 from pictures import small_photo
+from PIL import Image, features
 
 from stylenet.errors import PictureError
 from stylenet.image import find_pictures, load_image, open_picture, opened, save_image, to_array, to_picture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageSequence, features
 from pictures import deep_png, deep_tiff, rotated_profile, small_photo
+from PIL import ExifTags, Image, ImageSequence, features
 
 from stylenet.errors import PictureError
 from stylenet.image import load_image, write_picture

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pictures import small_photo
+from PIL import Image
 
 from stylenet.errors import ModelFileError, PictureError
 from stylenet.image import to_array, to_picture
@@ -67,7 +67,7 @@ def test_small_pictures_fit_and_enormous_ones_do_not() -> None:
 
 
 def test_too_small() -> None:
-    with pytest.raises(PictureError, match="10 x 10 px; this network takes"):
+    with pytest.raises(PictureError, match="10 x 10 px; the network takes 20 x 20"):
         paint_in_tiles(make_net([8, 12, 16], 1, 9), small_photo(10, 10))
 
 
@@ -82,7 +82,7 @@ def test_values_out_of_range_are_an_error_and_not_a_picture() -> None:
 
 def test_temporary_space_that_gives_out(tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: the system refuses the write just as it would there."""
-    code = f"""
+    code = """
 import resource, signal, torch
 from PIL import Image
 from stylenet.tiling import paint_in_tiles
