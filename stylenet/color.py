@@ -136,7 +136,7 @@ def bleed(rgba: Image.Image) -> Image.Image:
         small = small.resize((max(1, small.width // 2), max(1, small.height // 2)), Image.Resampling.BOX)
         levels.append(small)
     filled = levels[-1].convert("RGBA")  # one pixel: the mean of what is visible
-    filled = filled if filled.getextrema()[3] != (0, 0) else Image.new("RGBA", (1, 1), "white")
+    filled = filled if filled.getchannel("A").getextrema() != (0, 0) else Image.new("RGBA", (1, 1), "white")
     filled.putalpha(255)
     for level in reversed(levels):
         visible = level.convert("RGBA")

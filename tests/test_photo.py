@@ -180,8 +180,8 @@ def test_broken_and_mismatched_profiles_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["gif", "webp", "png"])
 def test_animations_keep_frames_times_and_loop(tmp_path: Path, ending: str) -> None:
     frames = [small_photo(name=name) for name in ("cat", "dog", "petra")]
-    options = {"save_all": True, "append_images": frames[1:], "duration": [100, 200, 300], "loop": 0}
-    frames[0].save(tmp_path / f"in.{ending}", **options)
+    path = tmp_path / f"in.{ending}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=0)
     photo = read_photo(tmp_path / f"in.{ending}")
     assert len(photo.frames) == 3
     assert all(difference(a, b) < 12 for a, b in zip(photo.frames, frames, strict=True))
