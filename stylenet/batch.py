@@ -106,22 +106,26 @@ class _Run:
                 reading.append((job, readers.submit(self._read, job)))
             job, future = reading.popleft()
             try:
-                photo = future.result()
+                read = [(job, future.result())]
             except StylenetError as error:
                 self._fail(job, error)
                 continue
-            ahead = max(2, min(MOST_HELD, MOST_HELD_PIXELS // _pixels(photo)) // 2)
-            yield job, photo
+            finally:
+                del future  # it keeps its picture
+            ahead = max(2, min(MOST_HELD, MOST_HELD_PIXELS // _pixels(read[0][1])) // 2)
+            yield read.pop()
 
     def _groups(self, photos: Iterator[tuple[Job, Photo]]) -> Iterator[list[tuple[Job, Photo]]]:
         """Pictures of one size together; an animation is a group by itself."""
         groups: dict[tuple[int, int], list[tuple[Job, Photo]]] = {}
-        for job, photo in photos:
-            size = photo.frames[0].size
-            if len(photo.frames) > 1 or self._together(size) == 1:
-                yield [(job, photo)]
+        for read in photos:
+            size = read[1].frames[0].size
+            if len(read[1].frames) > 1 or self._together(size) == 1:
+                alone = [read]
+                del read  # a large picture must be gone once it is painted
+                yield alone
                 continue
-            groups.setdefault(size, []).append((job, photo))
+            groups.setdefault(size, []).append(read)
             if len(groups[size]) == self._together(size):
                 yield groups.pop(size)
             held = [photo for group in groups.values() for _, photo in group]

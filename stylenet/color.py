@@ -24,8 +24,8 @@ def keep_luminance_only(painting: Image.Image, photo: Image.Image) -> Image.Imag
     """
 
     def band(painted: Array, original: Array) -> Array:
-        light = _luma(painted)
-        chroma = original - _luma(original)
+        light = luma(painted)
+        chroma = original - luma(original)
         room = np.where(chroma > 0, 1 - light, light) / np.maximum(np.abs(chroma), 1e-6)
         kept: Array = light + chroma * np.minimum(room.min(axis=1, keepdims=True), 1)
         return kept
@@ -91,22 +91,6 @@ def mix(paintings: Sequence[Image.Image], weights: Sequence[float]) -> Image.Ima
     return _map_bands(vivid, *paintings)
 
 
-def add_details(coarse: Image.Image, fine: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A painting made at a lower resolution, brought to the size of a finer one without blur.
-
-    Enlarging leaves the highest frequencies empty; they are filled with those of the painting made at full size, that
-    is, with what its own way to the lower resolution and back would lose.
-
-    Args:
-        coarse: the painting at the lower resolution.
-        fine: the same photo painted at full size.
-        size: width and height of `coarse` before any other change, to which `fine` is reduced to split it.
-    """
-    blurred = fine.resize(size, Image.Resampling.LANCZOS).resize(fine.size, Image.Resampling.BICUBIC)
-    enlarged = coarse.resize(fine.size, Image.Resampling.BICUBIC)
-    return _map_bands(lambda large, sharp, soft: large + (sharp - soft), enlarged, fine, blurred)
-
-
 def lay(photo: Image.Image, paintings: Sequence[Image.Image], masks: Sequence[Image.Image | None]) -> Image.Image:
     """Paintings over their photo, each where its mask is white; where masks overlap, they share.
 
@@ -151,14 +135,17 @@ def bleed(rgba: Image.Image) -> Image.Image:
     while max(small.size) > 1:
         small = small.resize((max(1, small.width // 2), max(1, small.height // 2)), Image.Resampling.BOX)
         levels.append(small)
-    filled = Image.new("RGBA", (1, 1), "white")
+    filled = levels[-1].convert("RGBA")  # one pixel: the mean of what is visible
+    filled = filled if filled.getchannel("A").getextrema() != (0, 0) else Image.new("RGBA", (1, 1), "white")
+    filled.putalpha(255)
     for level in reversed(levels):
         visible = level.convert("RGBA")
         filled = Image.alpha_composite(filled.resize(level.size, Image.Resampling.BILINEAR), visible)
     return filled.convert("RGB")
 
 
-def _luma(pixels: Array) -> Array:
+def luma(pixels: Array) -> Array:
+    """(1, 3, H, W) -> (1, 1, H, W)."""
     light: Array = (pixels * LUMA).sum(axis=1, keepdims=True, dtype=np.float32)
     return light
 

@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _paint(options: argparse.Namespace) -> int:
-    from stylenet import batch, jobs  # noqa: PLC0415
+    from stylenet import batch, jobs
+    from stylenet.image import megapixels_allowed
 
     settings = _settings(options)
     styles = [parse_style(text) for text in options.style]
@@ -120,7 +121,7 @@ def _paint(options: argparse.Namespace) -> int:
         print(f"{skipped} results exist already and were left as they are.", file=sys.stderr)
     if not work:
         return 0
-    with _progress() as progress:
+    with megapixels_allowed(settings.max_megapixels), _progress() as progress:
         bar = progress.add_task("painting", total=len(work))
         layers = _load(styles, masks, options, lambda part: progress.update(bar, completed=finished + part))
         finished = 0
@@ -172,9 +173,9 @@ def _check_masks(masks: Sequence[str], styles: int) -> Sequence[str | None]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from stylenet.batch import Settings  # noqa: PLC0415
-    from stylenet.image import allow_megapixels, format_of  # noqa: PLC0415
-    from stylenet.painting import Controls  # noqa: PLC0415
+    from stylenet.batch import Settings
+    from stylenet.image import format_of
+    from stylenet.painting import Controls
 
     if not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be from 1 to 100, not {options.quality}.")
@@ -182,7 +183,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigError(f"--size must be at least 1 px, not {options.size}.")
     if not options.max_megapixels > 0:
         raise ConfigError(f"--max-megapixels must be above 0, not {options.max_megapixels:g}.")
-    allow_megapixels(options.max_megapixels)
     file_format = format_of(f"picture.{options.format}") if options.format else None
     if file_format and options.output and Path(options.output).suffix[1:] in FORMATS:
         named = format_of(options.output)
@@ -200,8 +200,8 @@ def _load(
     options: argparse.Namespace,
     part: Callable[[float], None],
 ) -> list[Layer]:
-    from stylenet.painting import Layer  # noqa: PLC0415
-    from stylenet.stylizer import Stylizer  # noqa: PLC0415
+    from stylenet.painting import Layer
+    from stylenet.stylizer import Stylizer
 
     layers = []
     for networks, mask in zip(styles, masks, strict=True):
@@ -214,9 +214,9 @@ def _load(
 
 
 def _read_mask(path: str) -> Image.Image:
-    from PIL import ImageChops  # noqa: PLC0415
+    from PIL import ImageChops
 
-    from stylenet.photo import read_photo  # noqa: PLC0415
+    from stylenet.photo import read_photo
 
     photo = read_photo(path)
     grey = photo.frames[0].convert("L")
@@ -225,7 +225,7 @@ def _read_mask(path: str) -> Image.Image:
 
 
 def _print_networks() -> None:
-    from stylenet.checkpoint import list_networks  # noqa: PLC0415
+    from stylenet.checkpoint import list_networks
 
     networks = list_networks()
     for name, path in sorted(networks.items()):
@@ -235,8 +235,8 @@ def _print_networks() -> None:
 
 
 def _progress() -> Progress:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)  # standard output may carry a picture
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -71,7 +71,8 @@ def _find(text: str, output: str | None) -> list[_Found]:
     path = Path(text)
     if os.path.isdir(text):  # noqa: PTH112 (pathlib's raises for names that are too long)
         painted = Path(output).resolve() if output else None
-        pictures = [file for file in find_pictures(path) if not painted or painted not in file.resolve().parents]
+        inside = painted is not None and painted != path.resolve()  # results of an earlier run are no photos
+        pictures = [file for file in find_pictures(path) if not inside or painted not in file.resolve().parents]
         if not pictures:
             endings = ", ".join(sorted(EXTENSIONS))
             raise PictureError(f"The folder {path} holds no pictures ({endings}).")

@@ -12,6 +12,7 @@ from typing import Literal
 from PIL import Image
 
 from stylenet import color
+from stylenet.enlarge import enlarge
 from stylenet.errors import ConfigError, PictureError
 
 Brush = Callable[[Sequence[Image.Image]], list[Image.Image]]  # RGB pictures of one size -> the same, painted
@@ -28,8 +29,8 @@ class Controls:
         strength: from 0, the photo, to 1, the painting.
         preserve_color: `luminance` paints in light and dark only and keeps every colour in its place; `histogram` gives
             the painting the photo's palette. Default: the style's colours.
-        scale: size of the brush strokes relative to the trained one. Above 1 the photo is painted smaller, enlarged,
-            and given the finest details of a painting at full size; below 1 it is painted larger and reduced.
+        scale: size of the brush strokes relative to the trained one. Above 1 the photo is painted smaller and
+            enlarged with the photo's own contours (`enlarge`); below 1 it is painted larger and reduced.
         feather: width in pixels over which a mask's edges are softened; default: 1/100 of the shorter side.
 
     Raises:
@@ -102,7 +103,7 @@ def _paint_scaled(photos: Sequence[Image.Image], brush: Brush, scale: float) -> 
         raise PictureError(f"For strokes of scale {scale:g}: {error}") from None
     if scale < 1:
         return [picture.resize((width, height), Image.Resampling.LANCZOS) for picture in painted]
-    return [color.add_details(coarse, fine, size) for coarse, fine in zip(painted, brush(photos), strict=True)]
+    return [enlarge(painting, *both) for painting, *both in zip(painted, resized, photos, strict=True)]
 
 
 def _finish(painting: Image.Image, photo: Image.Image, controls: Controls) -> Image.Image:

@@ -11,7 +11,8 @@ from PIL import ExifTags, Image, ImageCms, ImageSequence
 
 from stylenet.color import bleed
 from stylenet.errors import PictureError
-from stylenet.image import MAX_MEGAPIXELS, QUALITY, encode, is_srgb, opened, parse_profile, to_srgb, upright
+from stylenet.image import MAX_MEGAPIXELS, QUALITY, encode, opened, upright
+from stylenet.srgb import is_srgb, parse_profile, to_srgb
 
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 TRANSPARENT = frozenset({"GIF", "WEBP", "PNG", "AVIF", "TIFF", "JPEG2000"})

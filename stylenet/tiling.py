@@ -28,7 +28,7 @@ from stylenet.image import to_picture
 from stylenet.sources import Convolved, Doubled, Normalized, Picture, Region, Source, Statistics, Stored
 from stylenet.transformer_net import ConvBlock, ResidualBlock, TransformerNet, UpsampleBlock
 
-TILE_VALUES = 8_000_000  # the most values in one tensor: 32 MB in float32
+TILE_VALUES = 4_000_000  # the most values in one tensor: 16 MB in float32
 UNKNOWN_MEMORY = 4e9  # taken for free where the system does not tell
 Progress = Callable[[float], None]
 
@@ -78,7 +78,7 @@ def paint_in_tiles(
     with ExitStack() as files:
         try:
             walk = _Walk(net, photo, device, files, tile_values)
-            walk.progress = lambda: progress(min(1.0, walk.done / plan.done)) if progress else None
+            walk.progress, walk.total = progress, plan.done
             return walk.run()
         except OSError as error:
             raise PictureError(f"The temporary space in {folder} gave out: {error.strerror or error}") from None
@@ -91,8 +91,8 @@ class _Walk:
         self, net: TransformerNet, photo: Image.Image, device: str, files: ExitStack | None, tile_values: int
     ) -> None:
         self.net, self.photo, self.device, self.files, self.tile_values = net, photo, device, files, tile_values
-        self.progress: Callable[[], None] = lambda: None
-        self.done = 0.0
+        self.progress: Progress | None = None
+        self.done, self.total = 0.0, 1.0
         self.stored = self.most_stored = 0
 
     def run(self) -> Image.Image:
@@ -128,6 +128,8 @@ class _Walk:
         convolved = Convolved(source, cast(nn.Conv2d, conv))
         statistics = Statistics()
         kept = self._keep(convolved) if keep else None
+        if self.files:
+            convolved.center(_middle(convolved))
         for region in self._tiles(convolved):
             values = convolved.read(region)
             statistics.add(values)
@@ -155,7 +157,8 @@ class _Walk:
                 yield region
                 area = (region.bottom - region.top) * (region.right - region.left)
                 self.done += (source.work + source.channels) * area
-                self.progress()
+                if self.progress:
+                    self.progress(min(1.0, self.done / self.total))
 
     def _keep(self, source: Source) -> Stored:
         self.stored += _bytes(source)
@@ -170,6 +173,13 @@ class _Walk:
         if kept:
             self.stored -= _bytes(kept)
             kept.file.close()
+
+
+def _middle(source: Source) -> Region:
+    height, width = source.size
+    rows, columns = min(height, 64), min(width, 64)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return Region(top, top + rows, left, left + columns)
 
 
 def _stored(source: Source) -> Stored | None:
