@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,9 @@ def _paint(options: argparse.Namespace) -> int:
         print(f"{skipped} results exist already and were left as they are.", file=sys.stderr)
     if not work:
         return 0
+
+    import torch  # only now: what is refused above is refused at once
+
     with megapixels_allowed(settings.max_megapixels), _progress() as progress:
         bar = progress.add_task("painting", total=len(work))
         layers = _load(styles, masks, options, lambda part: progress.update(bar, completed=finished + part))
@@ -131,6 +135,8 @@ def _paint(options: argparse.Namespace) -> int:
             finished += 1
             progress.update(bar, completed=finished)
 
+        if options.device != "cpu" and torch.cuda.is_available():
+            settings = replace(settings, pixels_together=2**22)
         result = batch.run(work, layers, settings, advance)
     return _report(work, result, name)
 

@@ -91,12 +91,14 @@ class Stylizer:
                 when a picture would not fit in the memory that is free.
             progress: called with the part done while painting in tiles.
         """
-        if tile is None:
-            tile = not fits_in_memory(self.net, pictures[0].size, self.device)
-        if tile:
-            return [paint_in_tiles(self.net, picture, self.device, progress) for picture in pictures]
-        painted = self.paint(np.concatenate([to_array(picture) for picture in pictures]))
-        return [to_picture(image[None]) for image in painted]
+        if tile is False or (tile is None and fits_in_memory(self.net, pictures[0].size, self.device)):
+            try:
+                painted = self.paint(np.concatenate([to_array(picture) for picture in pictures]))
+                return [to_picture(image[None]) for image in painted]
+            except (MemoryError, RuntimeError) as error:  # the CPU's allocator raises a plain RuntimeError
+                if tile is False or not (isinstance(error, MemoryError) or "memory" in str(error)):
+                    raise
+        return [paint_in_tiles(self.net, picture, self.device, progress) for picture in pictures]
 
     @torch.inference_mode()
     def paint(self, images: Array) -> Array:
