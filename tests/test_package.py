@@ -35,7 +35,3 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_help_of_the_command_lines_imports_no_torch() -> None:
     for name in ("train", "infer"):
         assert "torch" not in modules_after(f"import stylenet.{name}"), name
-
-
-def test_painting_needs_neither_lightning_nor_hydra() -> None:
-    assert not modules_after("from stylenet import Stylizer") & {"pytorch_lightning", "hydra", "wandb"}
