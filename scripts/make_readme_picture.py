@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from stylenet.data import SAMPLE
 from stylenet.errors import one_sentence
-from stylenet.image import open_picture, save_image
+from stylenet.image import encode, open_picture, write_picture
 from stylenet.styles import find_painting
 from stylenet.stylizer import Stylizer
 
@@ -23,6 +23,7 @@ CELL = 400  # px of a painted square's side
 INSET = 120  # px of the photograph in its corner
 GAP = 8
 WIDTH = 1800  # px of the finished picture
+QUALITY = 85
 
 
 def cell(stylizer: Stylizer, name: str) -> Image.Image:
@@ -56,7 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     output = options.output or Path("docs") / f"{options.style}.jpg"
     stylizer = Stylizer.load(options.network or options.style)
-    save_image(sheet(stylizer, open_picture(find_painting(options.style))), output)
+    picture = sheet(stylizer, open_picture(find_painting(options.style)))
+    write_picture(encode(picture, "JPEG", QUALITY), output)
     print(output)
 
 

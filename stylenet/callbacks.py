@@ -28,6 +28,8 @@ from stylenet.styles import find_painting
 log = logging.getLogger(__name__)
 
 GAP = 8  # px of white between the pictures of a panel
+RECIPE = frozenset({"version", "steps", "seed", "optimizer", "style", "model", "encoder", "loss", "data"})
+"""What a model file tells of its run's settings: what made the network, and not where on whose machine."""
 THUMBNAIL = 128  # px, the longer side of the painting inside a model file
 
 
@@ -194,7 +196,10 @@ class Keeper(Callback):
         card = checkpoint.ModelCard(
             style=self.name,
             network=module.net.arguments,
-            training={**module.hparams, "steps_done": trainer.global_step},
+            training={
+                **{name: value for name, value in module.hparams.items() if name in RECIPE},
+                "steps_done": trainer.global_step,
+            },
             losses={name: float(value) for name, value in trainer.callback_metrics.items()},
             thumbnail=self.thumbnail,
         )
