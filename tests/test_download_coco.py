@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -27,6 +31,10 @@ class Server(ThreadingHTTPServer):
         ranges: whether parts are served.
         drops: how many replies break off half-way.
         served: bytes sent.
+        delay: seconds that every longer reply takes.
+        version: what the server says of the file's state.
+        asked: set once a longer reply is under way.
+        changes: whether that becomes another with every longer reply.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -35,6 +43,10 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.drops = 0
         self.served = 0
+        self.delay = 0.0
+        self.changes = False
+        self.asked = threading.Event()
+        self.version = "1"
 
     @property
     def url(self) -> str:
@@ -56,8 +68,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if self.server.ranges else 200)
         self.send_header("Content-Length", str(len(part)))
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("ETag", f'"{hash(content)}"')
+        self.send_header("ETag", f'"{self.server.version}"')
         self.end_headers()
+        if len(part) > 1000:
+            self.server.asked.set()
+            time.sleep(self.server.delay)
+            self.server.version += "1" if self.server.changes else ""
         if self.server.drops and len(part) > 1000:
             self.server.drops -= 1
             part = part[: len(part) // 2]
@@ -82,14 +98,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "train2017.zip"
 
 
-@pytest.fixture
-def server(archive: Path) -> Iterator[Server]:
-    with Server(archive.read_bytes()) as server:
+@contextmanager
+def serving(content: bytes) -> Iterator[Server]:
+    with Server(content) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(archive: Path) -> Iterator[Server]:
+    with serving(archive.read_bytes()) as server:
+        yield server
 
 
 def run(folder: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,14 +173,62 @@ def test_a_stopped_download_goes_on(tmp_path: Path, server: Server, archive: Pat
     assert_whole(tmp_path, archive, COUNT)
 
 
-def test_a_damaged_picture_is_found_out(tmp_path: Path, server: Server) -> None:
+def test_a_damaged_picture_is_found_out(tmp_path: Path, server: Server, archive: Path) -> None:
     damaged = bytearray(server.content)
     damaged[len(damaged) // 2] ^= 0xFF
     server.content = bytes(damaged)
     assert_one_sentence(run(tmp_path, server.url, "--threads", "1"), "damaged on the server")
-    for path in tmp_path.iterdir():
-        with Image.open(path) as picture:
-            picture.load()
+    assert_whole(tmp_path, archive, COUNT - 1)  # the others are not held up
+
+
+def test_no_byte_is_fetched_twice(tmp_path: Path) -> None:
+    """Of pictures as large as COCO's, in one run and far apart."""
+    noise = np.random.default_rng(0).bytes(160_000)
+    with zipfile.ZipFile(tmp_path / "large.zip", "w") as packed:
+        for number in range(120):
+            packed.writestr(f"train2017/{number:012}.jpg", noise)
+    with serving((tmp_path / "large.zip").read_bytes()) as server:
+        for folder, arguments, count in (("part", ["--subset", "9"], 9), ("whole", [], 120)):
+            before = server.served
+            assert run(tmp_path / folder, server.url, *arguments).returncode == 0
+            assert len(list((tmp_path / folder).iterdir())) == count
+            assert server.served - before < 1.05 * count * len(noise)
+
+
+def test_ctrl_c_leaves_whole_pictures(tmp_path: Path, server: Server, archive: Path) -> None:
+    server.delay = 3
+    command = [sys.executable, str(SCRIPT), "--folder", str(tmp_path), "--url", server.url, "--subset", "5"]
+    with subprocess.Popen([*command, "--threads", "1"], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert server.asked.wait(30)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()  # or leaving the block would wait for one that hangs
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert_whole(tmp_path, archive, len(list(tmp_path.iterdir())))
+    server.delay = 0
+    assert run(tmp_path, server.url, "--subset", "5").returncode == 0
+    assert_whole(tmp_path, archive, 5)
+
+
+def test_an_archive_that_changes_meanwhile(tmp_path: Path, server: Server) -> None:
+    server.changes = True
+    assert_one_sentence(run(tmp_path, server.url, "--subset", "5"), "changed on the server")
+
+
+def test_a_disk_that_refuses(tmp_path: Path, server: Server) -> None:
+    (tmp_path / f"{0:012}.jpg").mkdir()  # where a picture should go; not even the administrator may write there
+    assert_one_sentence(run(tmp_path, server.url), "cannot be written")
+
+
+def test_an_address_of_another_kind(tmp_path: Path) -> None:
+    result = run(tmp_path, "train2017.zip")
+    assert result.returncode == 2
+    assert "http://" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_server_without_ranges(tmp_path: Path, server: Server) -> None:
