@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photo", type=Path, default=SAMPLE / "neuschwanstein_castle.jpg")
     parser.add_argument("--height", type=int, default=128, help="of the photograph in px (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=60, help="of the descent (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=50, help="of the descent (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/every_painting.jpg"))
     options = parser.parse_args()
     register_resolvers()

@@ -27,6 +27,9 @@ from stylenet.srgb import to_srgb
 Array = npt.NDArray[np.float32]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+_UMASK = os.umask(0)  # can only be read by setting it, which is safe here, before there are threads
+os.umask(_UMASK)
+PERMISSIONS = 0o666 & ~_UMASK  # the usual ones; temporary files are made for their owner only
 QUALITY = 95  # of formats that lose something; 1 to 100
 MAX_MEGAPIXELS = 200.0  # a file that claims to be larger is taken for a decompression bomb
 
@@ -241,9 +244,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        umask = os.umask(0)  # mkstemp makes files for their owner only; a picture gets the usual permissions
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(PERMISSIONS)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
