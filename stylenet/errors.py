@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -58,6 +59,10 @@ def one_sentence(main: Callable[P, object]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             main(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output, `| head` say, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+            raise SystemExit(1) from None
         except StylenetError as error:
             print(f"stylenet: {error}", file=sys.stderr)
             raise SystemExit(1) from None

@@ -364,6 +364,13 @@ def test_help_teaches(run_program: Program) -> None:
         assert words in result.stdout
 
 
+def test_a_reader_that_stops_early_sees_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m stylenet.train --help | head -n 1"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("Train a feed-forward network")
+    assert result.stderr == ""
+
+
 def test_checkpoint_of_a_run_is_found_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
     assert find_checkpoint(str(tmp_path)) == tmp_path / "last.ckpt"
