@@ -205,7 +205,7 @@ def test_diverging_run_stops_with_one_sentence_and_keeps_nothing_broken(tmp_path
 
 
 def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, run_program: Program) -> None:
-    command = [sys.executable, "-u", "-m", "stylenet.train", *SMALL, "steps=5000", "logger=csv"]
+    command = [sys.executable, "-u", "-m", "stylenet.train", *SMALL, "steps=200", "logger=csv"]
     command += ["callbacks.progress.line_every_n_steps=1"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
