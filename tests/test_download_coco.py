@@ -195,6 +195,7 @@ def test_no_byte_is_fetched_twice(tmp_path: Path) -> None:
             assert server.served - before < 1.05 * count * len(noise)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_whole_pictures(tmp_path: Path, server: Server, archive: Path) -> None:
     server.delay = 3
     command = [sys.executable, str(SCRIPT), "--folder", str(tmp_path), "--url", server.url, "--subset", "5"]

@@ -204,7 +204,8 @@ def test_diverging_run_stops_with_one_sentence_and_keeps_nothing_broken(tmp_path
         train(cfg)
 
 
-def test_ctrl_c_keeps_what_was_learned(tmp_path: Path, run_program: Program) -> None:
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_keeps_what_was_learned(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "stylenet.train", *SMALL, "steps=200", "logger=csv"]
     command += ["callbacks.progress.line_every_n_steps=1"]
     with subprocess.Popen(
