@@ -108,18 +108,12 @@ def _sentence(error: Exception) -> str:
     """Hydra's many lines as one sentence, with the nearest of the options where an option was not found."""
     from hydra.errors import MissingConfigException
 
-    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
-    if missing is None or not isinstance(error, MissingConfigException) or not error.options:
+    if not isinstance(error, MissingConfigException) or not error.options:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kept = [line for line in lines if not line.startswith(("Set the environment", "full_key:", "object_type="))]
         return " ".join(kept) + " (--help shows the settings there are)"
-    group, _, name = str(missing).removesuffix(".yaml").rpartition("/")
+    group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
     options = sorted(error.options)
     near = difflib.get_close_matches(name, options, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"There is no {group} {name!r}.{hint} There are: {', '.join(options)}."
-
-
-def command_line() -> str:
-    """The command as it was typed, for a model card or a log."""
-    return " ".join(["python -m", f"stylenet.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
