@@ -1,0 +1,77 @@
+"""The loop in which a picture itself descends an objective: Gatys' method, textures, dreams, and their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stylenet.errors import ConfigError, StylenetError
+
+Optimizer = Literal["lbfgs", "adam"]
+Objective = Callable[[], Mapping[str, Tensor]]  # reads the parameters; scalars by name, one of them `total`
+HISTORY = 50  # gradients that L-BFGS remembers; more costs memory (two pictures each) and gains little
+
+
+class Step(NamedTuple):
+    """One iteration of a descent.
+
+    Attributes:
+        iteration: counts from 1.
+        losses: by name, as they were before the iteration's step.
+    """
+
+    iteration: int
+    losses: dict[str, float]
+
+
+def descend(
+    parameters: list[Tensor], objective: Objective, optimizer: Optimizer, iterations: int, learning_rate: float
+) -> Iterator[Step]:
+    """Change `parameters` in place, down the objective, one evaluation and one step at a time.
+
+    The caller may look at the parameters between the steps, and stop when it likes. L-BFGS goes without a line search,
+    as Gatys' and Johnson's own programs do: an iteration costs one evaluation, and is comparable with one of Adam's.
+
+    Args:
+        parameters: float32 leaves that require gradients; L-BFGS stalls in half precision.
+        objective: what the parameters are worth.
+        optimizer: `lbfgs` or `adam`.
+        iterations: at most.
+        learning_rate: 1 is L-BFGS's natural step; Adam's is in the parameters' own scale.
+
+    Yields:
+        One `Step` after each step.
+
+    Raises:
+        ConfigError: for an unknown optimiser.
+        StylenetError: when the objective is no longer finite.
+    """
+    stepper = _make_optimizer(parameters, optimizer, learning_rate)
+    losses: dict[str, float] = {}
+
+    def evaluate() -> Tensor:
+        stepper.zero_grad()
+        terms = objective()
+        terms["total"].backward()  # type: ignore[no-untyped-call]
+        losses.update({name: float(value.detach()) for name, value in terms.items()})
+        return terms["total"].detach()
+
+    for iteration in range(1, iterations + 1):
+        stepper.step(evaluate)  # type: ignore[arg-type]
+        if not torch.tensor(losses["total"]).isfinite():
+            raise StylenetError(
+                f"The objective is no longer finite at iteration {iteration}. Try a lower learning_rate than "
+                f"{learning_rate:g}, or lower weights."
+            )
+        yield Step(iteration, dict(losses))
+
+
+def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -> torch.optim.Optimizer:
+    if name == "lbfgs":
+        return torch.optim.LBFGS(parameters, learning_rate, max_iter=1, history_size=HISTORY, tolerance_change=0)
+    if name == "adam":
+        return torch.optim.Adam(parameters, learning_rate)
+    raise ConfigError(f"The optimizer is 'lbfgs' or 'adam', not {name!r}.")
