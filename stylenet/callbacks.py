@@ -28,7 +28,7 @@ from stylenet.styles import find_painting
 log = logging.getLogger(__name__)
 
 GAP = 8  # px of white between the pictures of a panel
-RECIPE = frozenset({"version", "steps", "seed", "optimizer", "style", "model", "encoder", "loss", "data"})
+RECIPE = frozenset({"version", "steps", "seed", "init", "optimizer", "style", "model", "encoder", "loss", "data"})
 """What a model file tells of its run's settings: what made the network, and not where on whose machine."""
 THUMBNAIL = 128  # px, the longer side of the painting inside a model file
 
@@ -50,10 +50,13 @@ class Panels(Callback):
         self.pictures = pictures
         self.folder = Path(folder)
         self.painting = open_picture(find_painting(painting))
+        self.photos = torch.empty(0)
         self.shown = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the network before its first step."""
+        """Read the photographs and show the network before its first step."""
+        data: PhotoDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self.photos = torch.cat([batch.photos for batch in data.val_dataloader()])[: self.pictures]
         self._show(trainer, pl_module)
 
     def on_train_batch_end(
@@ -73,10 +76,8 @@ class Panels(Callback):
         if not trainer.is_global_zero or step == self.shown:
             return
         self.shown = step
-        data: PhotoDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        photos = torch.cat([batch.photos for batch in data.val_dataloader()])[: self.pictures]
-        painted = torch.cat([module(photo[None].to(module.device)).float().cpu() for photo in photos])
-        panel = panel_picture(self.painting, photos, painted)
+        painted = torch.cat([module(photo[None].to(module.device)).float().cpu() for photo in self.photos])
+        panel = panel_picture(self.painting, self.photos, painted)
         save_image(panel, self.folder / f"step_{step:06d}.jpg")
         log_picture(trainer, "panel", panel, step)
 

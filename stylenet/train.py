@@ -2,6 +2,8 @@
 
 python -m stylenet.train style=great_wave                  a bundled painting
 python -m stylenet.train style.image=my/painting.jpg       your own
+python -m stylenet.train style.image=my/painting.jpg experiment=warm
+                                                           the same in minutes, from a network that can paint already
 python -m stylenet.train experiment=quick                  a first look in minutes
 python -m stylenet.train experiment=johnson                the paper's 40,000 steps
 python -m stylenet.train data.root=my/photos               train on your own photographs
@@ -42,8 +44,10 @@ def train(cfg: DictConfig) -> None:
     import pytorch_lightning as pl
 
     from stylenet.loggers import finish, how_to_watch, shortest
+    from stylenet.speed import keep_memory
 
     quiet_lightning()
+    keep_memory()
     folder = Path(cfg.folder)
     resume = find_checkpoint(cfg.resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -93,6 +97,7 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
     from stylenet.losses import check_loss_settings
     from stylenet.module import StyleTransfer
     from stylenet.styles import find_painting
+    from stylenet.warm_start import warm_start
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     loss = settings["loss"]
@@ -101,8 +106,11 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
     painting = torch.from_numpy(load_image(find_painting(cfg.style.image), cfg.style.size))
     encoder = build(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
     perceptual_loss = build(cfg.loss)(encoder=encoder, style_image=painting)
+    net = build(cfg.model)
+    if cfg.init is not None:
+        warm_start(net, str(cfg.init), painting, encoder)
     return StyleTransfer(
-        net=build(cfg.model),
+        net=net,
         loss=perceptual_loss,
         **settings["optimizer"],
         settings=settings | {"version": __version__},

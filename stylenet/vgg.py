@@ -186,8 +186,8 @@ def _download_torchvision() -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors; a wrong hash is a RuntimeError
         raise WeightsError(
-            f"torchvision's VGG19 weights could not be downloaded ({error}). Use weights=original, which needs no "
-            "download, or copy vgg19-dcbb9e9d.pth here and give its path."
+            f"torchvision's VGG19 weights could not be downloaded ({error}). Use encoder.weights=original, which "
+            "needs no download, or copy vgg19-dcbb9e9d.pth here and give its path."
         ) from None
     return state
 

@@ -116,5 +116,5 @@ def test_torchvision_weights_offline_say_what_to_do(tmp_path: Path, monkeypatch:
     for name in ("no_proxy", "NO_PROXY"):
         if name in os.environ:
             monkeypatch.delenv(name)
-    with pytest.raises(WeightsError, match=r"Use weights=original"):
+    with pytest.raises(WeightsError, match=r"Use encoder\.weights=original"):
         load_weights("torchvision")

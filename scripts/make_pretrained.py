@@ -1,0 +1,63 @@
+"""Make the bundled networks again, from the committed configs alone.
+
+    python scripts/make_pretrained.py                     all of them, from the bundled photographs or COCO
+    python scripts/make_pretrained.py great_wave          some
+    python scripts/make_pretrained.py -- data.root=photos trained on other photographs
+
+The Starry Night is learned from nothing; every other painting starts from the network for it. Hours on two processor
+cores. A network that is stopped (Ctrl-C) is left as it was bundled before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stylenet.checkpoint import BUNDLED, EXTENSION
+from stylenet.errors import ConfigError, one_sentence
+
+FIRST = "starry_night"
+STYLES = (
+    FIRST,
+    "great_wave",
+    "composition_viii",
+    "moulin_de_la_galette",
+    "inokashira_in_snow",
+    "night_cafe",
+    "the_harvesters",
+    "cafe_terrace_at_night",
+)
+
+
+def make(style: str, overrides: list[str]) -> Path:
+    """Train one network in a folder of its own and put it among the bundled ones."""
+    start = [] if style == FIRST else ["experiment=warm", f"init={os.path.relpath(BUNDLED / FIRST)}{EXTENSION}"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "stylenet.train", f"style={style}", "logger=csv", f"hydra.run.dir={folder}"]
+        subprocess.run([*command, *start, *overrides], check=True)
+        return Path(shutil.copy(Path(folder, f"{style}{EXTENSION}"), BUNDLED))
+
+
+@one_sentence
+def main() -> None:
+    """Make the networks asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("styles", nargs="*", metavar="STYLE", help=f"of {', '.join(STYLES)} (default: all)")
+    ours, _, overrides = " ".join(sys.argv[1:]).partition(" -- ")
+    options = parser.parse_args(ours.split())
+    for style in options.styles or STYLES:
+        if style not in STYLES:
+            raise ConfigError(f"{style} is not among the bundled networks; they are {', '.join(STYLES)}.")
+        try:
+            print(make(style, overrides.split()))
+        except (subprocess.CalledProcessError, KeyboardInterrupt):
+            raise SystemExit(f"The training for {style} did not end; what was bundled before stays.") from None
+
+
+if __name__ == "__main__":
+    main()
