@@ -171,7 +171,7 @@ class Statistics:
 class Normalized(Source):
     """Another source after instance normalisation with the whole picture's statistics, and ReLU where there is one."""
 
-    def __init__(self, source: Source, norm: nn.InstanceNorm2d, statistics: Statistics, relu: bool) -> None:
+    def __init__(self, source: Source, norm: nn.GroupNorm, statistics: Statistics, relu: bool) -> None:
         self.source, self.relu = source, relu
         self.channels, self.size, self.load, self.work = source.channels, source.size, source.load, source.work
         gain = norm.weight.double().cpu() / (statistics.variance + norm.eps).sqrt()

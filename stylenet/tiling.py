@@ -135,7 +135,7 @@ class _Walk:
             statistics.add(values)
             if kept:
                 kept.write(region, values)
-        return Normalized(kept or convolved, cast(nn.InstanceNorm2d, norm), statistics, relu)
+        return Normalized(kept or convolved, cast(nn.GroupNorm, norm), statistics, relu)
 
     def _output(self, source: Source) -> Image.Image:
         painting = Image.new("RGB", self.photo.size if self.files else (1, 1))
