@@ -191,6 +191,8 @@ class Keeper(Callback):
         if trainer.global_step == self.kept:
             return
         self.kept = trainer.global_step
+        if isinstance(module, StyleTransfer):
+            module.check_finite()
         trainer.save_checkpoint(self.folder / "last.ckpt")
         if not trainer.is_global_zero or not isinstance(module, StyleTransfer):
             return

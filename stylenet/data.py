@@ -78,12 +78,16 @@ class Crops(Dataset[Item]):
         pictures: files to draw from; each comes once in every round through them, in a new order.
         schedule: how many crops, and of what size.
         seed: of order, places and flips.
+        cache_mb: decoded photographs are kept in so much memory; what finds no room is read again.
     """
 
-    def __init__(self, pictures: Sequence[Path], schedule: Schedule, seed: int) -> None:
+    def __init__(self, pictures: Sequence[Path], schedule: Schedule, seed: int, cache_mb: float) -> None:
         self.pictures = list(pictures)
         self.schedule = schedule
         self.seed = seed
+        self.cache_mb = cache_mb
+        self._kept: dict[Path, Image.Image] = {}
+        self._kept_near = self._kept_mb = 0.0
 
     def __len__(self) -> int:
         return self.schedule.steps * self.schedule.batch_size
@@ -97,12 +101,24 @@ class Crops(Dataset[Item]):
         skipped: list[str] = []
         for choice in order[place:] + order[:place]:
             try:
-                picture = open_picture(self.pictures[choice], near=2 * size)
+                picture = self._open(self.pictures[choice], near=2 * size)
             except PictureError:
                 skipped.append(str(self.pictures[choice]))
                 continue
             return _random_crop(picture, size, self.schedule.scale, self._random(index, 1)), skipped
         raise PictureError(f"None of the {len(self.pictures)} pictures for training can be read.")
+
+    def _open(self, path: Path, near: int) -> Image.Image:
+        if near != self._kept_near:  # the crops have grown: what was decoded for smaller ones is too coarse
+            self._kept, self._kept_near, self._kept_mb = {}, near, 0.0
+        if path in self._kept:
+            return self._kept[path]
+        picture = open_picture(path, near=near)
+        megabytes = picture.width * picture.height * 3 / 1e6
+        if self._kept_mb + megabytes <= self.cache_mb:
+            self._kept[path] = picture
+            self._kept_mb += megabytes
+        return picture
 
     def _random(self, index: int, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed * 1_000_003 + index) * 2 + purpose)
@@ -168,6 +184,7 @@ class PhotoDataModule(pl.LightningDataModule):
         batch_size: crops to a step.
         steps: steps of the whole run.
         workers: processes that read pictures; 0 reads in the training process.
+        cache_mb: decoded photographs that each of them keeps.
         seed: of the order, the crops and the flips.
 
     Raises:
@@ -186,6 +203,7 @@ class PhotoDataModule(pl.LightningDataModule):
         batch_size: int,
         steps: int,
         workers: int,
+        cache_mb: float,
         seed: int,
     ) -> None:
         super().__init__()
@@ -193,7 +211,8 @@ class PhotoDataModule(pl.LightningDataModule):
         self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high))
         _check(self.schedule)
         require_number("data.workers", workers, 0, whole=True)
-        self.workers, self.seed = workers, seed
+        require_number("data.cache_mb", cache_mb, 0)
+        self.workers, self.cache_mb, self.seed = workers, cache_mb, seed
         self.folder = _choose_folder(root, coco)
         self.held_out = [SAMPLE / name for name in held_out]
         self.pictures = [path for path in find_pictures(self.folder) if path not in self.held_out]
@@ -203,7 +222,7 @@ class PhotoDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """All batches of the run, from the step that training stands at."""
-        crops = Crops(self.pictures, self.schedule, self.seed)
+        crops = Crops(self.pictures, self.schedule, self.seed, self.cache_mb)
         done = self.trainer.global_step if self.trainer is not None else 0
         return DataLoader(
             crops,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.exc import InductorError
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stylenet.data import Batch
 from stylenet.errors import StylenetError, require_number
 from stylenet.losses import PerceptualLoss
 from stylenet.transformer_net import TransformerNet
+
+log = logging.getLogger(__name__)
 
 
 class StyleTransfer(pl.LightningModule):
@@ -46,8 +51,14 @@ class StyleTransfer(pl.LightningModule):
         self.learning_rate = learning_rate
         self.warmup_fraction = warmup_fraction
         self.steps = steps
+        self.finite: Tensor | None = None  # whether all losses since the last check were; read without haste on a GPU
+        self.compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
         self.save_hyperparameters(dict(settings))
         self.strict_loading = False  # a checkpoint holds what was learned, not the frozen encoder
+
+    def compile_steps(self) -> None:
+        """Compile the training steps, for each size of crops anew; validation and panels stay as they are."""
+        self.compiled = torch.compile(self._losses, dynamic=False)
 
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W), RGB in about [0, 1]."""
@@ -56,22 +67,43 @@ class StyleTransfer(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Total loss of one batch."""
-        losses = self._losses(batch.photos)
-        if not losses["total"].isfinite():
-            raise StylenetError(
-                f"The loss is no longer finite at step {self.global_step}. What was learned before is kept. Try a "
-                f"lower learning rate than optimizer.learning_rate={self.learning_rate}, or lower style weights."
-            )
+        losses = self._training_losses(batch.photos)
+        finite = losses["total"].detach().isfinite()
+        self.finite = finite if self.finite is None else self.finite & finite
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.check_finite()
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         bar = {name: losses[name].detach() for name in ("total", "content", "style")}
         self.log_dict(bar, prog_bar=True, logger=False)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return losses["total"]
 
+    def check_finite(self) -> None:
+        """Raise `StylenetError` when a loss since the last check was not finite.
+
+        Not at every step: a GPU would have to wait for the answer. Whoever keeps the network asks first.
+        """
+        if self.finite is not None and not self.finite:
+            raise StylenetError(
+                f"The loss is no longer finite at step {self.global_step}. What was kept before is there. Try a "
+                f"lower learning rate than optimizer.learning_rate={self.learning_rate}, or lower style weights."
+            )
+        self.finite = None
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log the held-out photographs' losses."""
         losses = self._losses(batch.photos)
         self.log_dict({f"held_out/{name}": value for name, value in losses.items()}, batch_size=len(batch.photos))
+
+    def _training_losses(self, photos: Tensor) -> dict[str, Tensor]:
+        if self.compiled is not None:
+            try:
+                return self.compiled(photos)
+            except (BackendCompilerFailed, InductorError) as error:
+                sentence = str(error).strip().splitlines()[0]
+                log.warning("Going on without compiling, which needs a C++ compiler that works: %s", sentence)
+                self.compiled = None
+        return self._losses(photos)
 
     def _losses(self, photos: Tensor) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.loss(self.net(photos), self.loss.content_targets(photos))

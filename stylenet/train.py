@@ -44,7 +44,7 @@ def train(cfg: DictConfig) -> None:
     import pytorch_lightning as pl
 
     from stylenet.loggers import finish, how_to_watch, shortest
-    from stylenet.speed import keep_memory
+    from stylenet.speed import choose_compile, choose_precision, keep_memory
 
     quiet_lightning()
     keep_memory()
@@ -53,6 +53,8 @@ def train(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
     module = build_module(cfg)
+    if choose_compile(cfg.compile, data.schedule.work(cfg.steps)):
+        module.compile_steps()
     trainer = build(
         cfg.trainer,
         precision=choose_precision(cfg.trainer.precision),
@@ -125,19 +127,6 @@ def find_checkpoint(resume: str | None) -> Path | None:
     if not path.is_file():
         raise ConfigError(f"resume={resume} is neither a checkpoint nor the folder of a run with a last.ckpt.")
     return path
-
-
-def choose_precision(precision: str) -> str:
-    """`auto`: bfloat16 where the processor or the GPU multiplies matrices in it, float32 elsewhere."""
-    import torch
-
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    capabilities = torch.cpu.get_capabilities()
-    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return "bf16-mixed" if fast else "32-true"
 
 
 def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:

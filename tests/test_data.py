@@ -28,6 +28,7 @@ def make_data(**changes: Any) -> PhotoDataModule:
         "batch_size": 2,
         "steps": 6,
         "workers": 0,
+        "cache_mb": 100.0,
         "seed": 0,
     }
     return PhotoDataModule(**(settings | changes))
@@ -83,7 +84,7 @@ def test_work_counts_pixels() -> None:
 
 def test_an_item_is_always_the_same_and_a_seed_makes_others() -> None:
     pictures = sorted(SAMPLE.glob("*.jpg"))[:5]
-    first, again, other = (Crops(pictures, SCHEDULE, seed)[7][0] for seed in (0, 0, 1))
+    first, again, other = (Crops(pictures, SCHEDULE, seed, cache_mb=0)[7][0] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -92,7 +93,7 @@ def test_every_picture_comes_once_in_a_round(tmp_path: Path) -> None:
     greys = [10, 60, 110, 160, 210, 250]
     for grey in greys:
         Image.new("L", (40, 40), grey).save(tmp_path / f"{grey}.png")
-    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=3)
+    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=3, cache_mb=0)
     for lap in range(2):
         seen = sorted(round(float(crops[6 * lap + place][0].mean()) * 255) for place in range(6))
         assert seen == greys
@@ -102,7 +103,7 @@ def test_every_picture_comes_once_in_a_round(tmp_path: Path) -> None:
 
 
 def test_crops_differ_in_place_scale_and_flip() -> None:
-    crops = Crops([SAMPLE / "dog.jpg"], SCHEDULE, seed=0)
+    crops = Crops([SAMPLE / "dog.jpg"], SCHEDULE, seed=0, cache_mb=0)
     items = [crops[index][0] for index in range(6)]
     assert all(not torch.equal(a, b) for i, a in enumerate(items) for b in items[:i])
 
@@ -118,7 +119,7 @@ def test_damaged_pictures_give_way_and_are_named(folder: Path) -> None:
 def test_nothing_but_damaged_pictures(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(PictureError, match="None of the 1 pictures"):
-        Crops([tmp_path / "text.png"], SCHEDULE, seed=0)[0]
+        Crops([tmp_path / "text.png"], SCHEDULE, seed=0, cache_mb=0)[0]
 
 
 def test_a_resumed_loader_goes_on_with_the_next_crop() -> None:
@@ -130,7 +131,7 @@ def test_a_resumed_loader_goes_on_with_the_next_crop() -> None:
 def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     Image.new("L", (40, 50), 128).save(tmp_path / "grey.png")
     Image.new("RGBA", (50, 40), (255, 0, 0, 0)).save(tmp_path / "glass.png")
-    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=0)
+    crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=0, cache_mb=0)
     assert collate([crops[0], crops[1]]).photos.shape == (2, 3, 16, 16)
 
 
@@ -155,3 +156,25 @@ def test_bad_settings(changes: dict[str, Any], words: str) -> None:
 def test_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no pictures"):
         make_data(root=str(tmp_path))
+
+
+def test_kept_photographs_give_the_same_crops_as_files_read_again(folder: Path) -> None:
+    pictures = sorted((folder / "a").rglob("*.jpg"))
+    read_again = Crops(pictures, SCHEDULE, seed=0, cache_mb=0)
+    kept = Crops(pictures, SCHEDULE, seed=0, cache_mb=100)
+    first = [kept[index][0] for index in range(len(kept))]
+    for path in pictures:
+        path.unlink()  # from here on only memory can know them
+    with pytest.raises(PictureError, match="None of the 2 pictures"):
+        read_again[len(kept) - 1]
+    assert torch.equal(kept[len(kept) - 1][0], first[-1])
+
+
+def test_no_more_is_kept_than_was_allowed(folder: Path) -> None:
+    pictures = sorted((folder / "a").rglob("*.jpg"))
+    crops = Crops(pictures, SCHEDULE, seed=0, cache_mb=0.01)  # less than any photograph
+    assert crops[0][0].shape == (3, 16, 16)
+    for path in pictures:
+        path.unlink()
+    with pytest.raises(PictureError, match="None of the 2 pictures"):
+        crops[0]
