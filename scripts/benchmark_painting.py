@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measured_process import run_measured
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import Progress
@@ -94,14 +92,7 @@ def measure_large(style: str, megapixels: float, progress: Progress) -> Numbers:
             large = photo.convert("RGB").resize((round(photo.width * factor), round(photo.height * factor)))
         save_image(large, source)
         width, height = large.size
-        command = [sys.executable, "-m", "stylenet.infer", str(source), "-s", style, "-o", str(target), "--tile"]
-        start = time.perf_counter()
-        process = subprocess.Popen(command)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit("painting failed")
+        measured = run_measured("stylenet.infer", [str(source), "-s", style, "-o", str(target), "--tile"])
         with Image.open(target) as painted:
             assert painted.size == (width, height)
     progress.update(bar, completed=1, total=1)
@@ -109,8 +100,7 @@ def measure_large(style: str, megapixels: float, progress: Progress) -> Numbers:
         "width": width,
         "height": height,
         "megapixels": width * height / 1e6,
-        "seconds": seconds,
-        "peak_memory_gb": usage.ru_maxrss * 1024 / 1e9,
+        **measured._asdict(),
     }
 
 
