@@ -65,7 +65,7 @@ def paint_in_tiles(
     Raises:
         PictureError: for a picture that is too small, or a temporary folder without enough space.
     """
-    net.check_size(photo.height, photo.width)
+    net.architecture.check_size(photo.height, photo.width)
     plan = _Walk(net, photo, device, None, tile_values)
     plan.run()
     folder = Path(tempfile.gettempdir())
@@ -97,7 +97,7 @@ class _Walk:
 
     def run(self) -> Image.Image:
         layers = list(self.net.layers)
-        source: Source = Picture(self.photo, self.net.stride, self.device)
+        source: Source = Picture(self.photo, self.net.architecture.stride, self.device)
         for index, layer in enumerate(layers[:-1]):
             if isinstance(layer, ResidualBlock):
                 source = self._residual(source, layer)

@@ -34,7 +34,7 @@ def make_net(*arguments: object) -> TransformerNet:
 @pytest.mark.parametrize("arguments", [([8, 12, 16], 2, 9), ([8], 1, 3), ([8, 12], 0, 5), ([4, 6, 8, 10], 1, 3)])
 def test_tiles_equal_the_whole(arguments: tuple[object, ...], size: tuple[int, int]) -> None:
     net = make_net(*arguments)
-    photo = small_photo(max(size[0], net.min_size), max(size[1], net.min_size))
+    photo = small_photo(max(size[0], net.architecture.min_size), max(size[1], net.min_size))
     tiled = np.asarray(paint_in_tiles(net, photo, tile_values=6000), np.float64)
     distance = np.abs(tiled - np.asarray(whole(net, photo), np.float64))
     assert distance.mean() < 0.15  # of 255: the rounding to 8 bits, here and there to the other side

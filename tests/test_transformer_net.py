@@ -16,7 +16,7 @@ def test_any_size_comes_back_at_its_own_size(net: TransformerNet, height: int, w
 
 
 def test_smallest_size_works_and_a_smaller_one_is_refused(net: TransformerNet) -> None:
-    size = net.min_size
+    size = net.architecture.min_size
     assert net(torch.rand(1, 3, size, size)).shape[-1] == size
     with pytest.raises(PictureError, match=f"{size - 1} x {size} px"):
         net(torch.rand(1, 3, size, size - 1))
