@@ -106,14 +106,13 @@ class Architecture:
         yield _block("layers.0", 0, 3, self.widths[0], self.kernel_size)
         for index, (wide, narrow) in enumerate(changes, 1):
             yield _block(f"layers.{index}", 0, wide, narrow, 3, stride=2)
-        index = len(self.widths)
-        deepest = self.widths[-1]
-        for index in range(index, index + self.residual_blocks):
+        deepest, first = self.widths[-1], len(self.widths)
+        for index in range(first, first + self.residual_blocks):
             yield Residual(
                 _block(f"layers.{index}.body", 0, deepest, deepest, 3),
                 _block(f"layers.{index}.body", 3, deepest, deepest, 3, relu=False),
             )
-        first = len(self.widths) + self.residual_blocks
+        first += self.residual_blocks
         for index, (narrow, wide) in enumerate(reversed(changes), first):
             yield _block(f"layers.{index}", 1, wide, narrow, 3, doubled=True)
         yield Convolution(f"layers.{first + len(changes)}", self.widths[0], 3, self.kernel_size)

@@ -77,7 +77,9 @@ def export(net: TransformerNet, card: ModelCard, path: str | Path, half: bool = 
     path = Path(path)
     precision = np.float16 if half else np.float32
     with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, and is refused below
-        state = {name: tensor.detach().float().cpu().numpy().astype(precision) for name, tensor in net.state_dict().items()}
+        state = {
+            name: tensor.detach().float().cpu().numpy().astype(precision) for name, tensor in net.state_dict().items()
+        }
     if not all(np.isfinite(values).all() for values in state.values()):
         raise ModelFileError(f"The network for {path} holds values that are not finite; it was not saved.")
     fields = asdict(card) | {"thumbnail": base64.b64encode(card.thumbnail).decode()}
@@ -137,19 +139,25 @@ def read(path: str | Path) -> Model:
     try:
         architecture = Architecture(**card.network)
         with safe_open(path, "np") as file:
-            names = set(file.keys())
+            count = len(file.keys())
             for name, shape in architecture.shapes():  # one by one: a hostile card may claim any number of any size
-                if name not in names or tuple(file.get_slice(name).get_shape()) != shape:
-                    raise ValueError(f"{name} of shape {shape} is missing")
-                weights[name] = file.get_tensor(name).astype(np.float32)
-        if names != weights.keys():
-            raise ValueError(f"{min(names - weights.keys())} belongs to another network")
+                weights[name] = _read_weights(file, name, shape)
     except (SafetensorError, OSError, ConfigError, TypeError, ValueError, OverflowError) as error:
         sentence = str(error).splitlines()[0]
         raise ModelFileError(f"{path} does not hold the network that its model card describes: {sentence}") from None
+    if len(weights) < count:
+        raise ModelFileError(f"{path} does not hold the network that its model card describes, but a larger one.")
     if not all(np.isfinite(values).all() for values in weights.values()):
         raise ModelFileError(f"{path} holds weights that are not finite (its training diverged); train it again.")
     return Model(card, architecture, weights)
+
+
+def _read_weights(file: Any, name: str, shape: tuple[int, ...]) -> Array:
+    found = tuple(file.get_slice(name).get_shape())
+    if found != shape:
+        raise ValueError(f"{name} is of shape {found}, not {shape}")
+    values: Array = file.get_tensor(name).astype(np.float32)
+    return values
 
 
 def load(path: str | Path) -> tuple[TransformerNet, ModelCard]:

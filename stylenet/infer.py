@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from stylenet.errors import ConfigError, PictureError, one_sentence
 
-if TYPE_CHECKING:  # torch takes seconds to import, and --help should not
+if TYPE_CHECKING:  # --help takes none of these
     from PIL import Image
     from rich.progress import Progress
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and --help should not
     from stylenet.jobs import Job
     from stylenet.painting import Layer
 
+PATIENCE = 0.5  # seconds before a progress bar is drawn
 FORMATS = ("jpg", "png", "webp", "avif", "tiff", "bmp", "gif")
 
 EXAMPLES = """\
@@ -123,21 +125,11 @@ def _paint(options: argparse.Namespace) -> int:
     if not work:
         return 0
 
-    import torch  # only now: what is refused above is refused at once
-
-    with megapixels_allowed(settings.max_megapixels), _progress() as progress:
-        bar = progress.add_task("painting", total=len(work))
-        layers = _load(styles, masks, options, lambda part: progress.update(bar, completed=finished + part))
-        finished = 0
-
-        def advance() -> None:
-            nonlocal finished
-            finished += 1
-            progress.update(bar, completed=finished)
-
-        if options.device != "cpu" and torch.cuda.is_available():
+    with megapixels_allowed(settings.max_megapixels), _Bar(len(work)) as bar:
+        layers, on_gpu = _load(styles, masks, options, bar.part)
+        if on_gpu:
             settings = replace(settings, pixels_together=2**22)
-        result = batch.run(work, layers, settings, advance)
+        result = batch.run(work, layers, settings, bar.advance)
     return _report(work, result, name)
 
 
@@ -205,18 +197,21 @@ def _load(
     masks: Sequence[str | None],
     options: argparse.Namespace,
     part: Callable[[float], None],
-) -> list[Layer]:
+) -> tuple[list[Layer], bool]:
+    """The brushes, and whether a GPU moves them."""
     from stylenet.painting import Layer
     from stylenet.stylizer import Stylizer
 
     layers = []
+    on_gpu = False
     for networks, mask in zip(styles, masks, strict=True):
         brushes = []
         for name, weight in networks:
             stylizer = Stylizer.load(name, options.device)
+            on_gpu = on_gpu or stylizer.device.startswith("cuda")
             brushes.append((partial(stylizer.paint_pictures, tile=options.tile, progress=part), weight))
         layers.append(Layer(brushes, _read_mask(mask) if mask else None))
-    return layers
+    return layers, on_gpu
 
 
 def _read_mask(path: str) -> Image.Image:
@@ -240,13 +235,51 @@ def _print_networks() -> None:
         print("None yet; train one: python -m stylenet.train style=starry_night")
 
 
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Bar:
+    """A progress bar on a terminal, drawn once painting has taken a moment: importing rich takes a while too."""
 
-    console = Console(stderr=True)  # standard output may carry a picture
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._done, self._finished, self._over = 0.0, 0, False
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._timer = threading.Timer(PATIENCE, self._draw)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():  # standard output may carry a picture
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._progress:
+                self._progress.stop()
+
+    def advance(self) -> None:
+        """One more picture is done."""
+        self._finished += 1
+        self.part(0.0)
+
+    def part(self, part: float) -> None:
+        """So much of the picture in hand is done, from 0 to 1."""
+        self._done = self._finished + part
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=self._done)
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        progress.update(progress.add_task("painting", total=self.total), completed=self._done)
+        with self._lock:
+            if not self._over:
+                progress.start()
+                self._progress = progress
 
 
 def _report(jobs: Sequence[Job], result: Result, name: str) -> int:
