@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylenet import engine_cache
+from stylenet import architecture, engine_cache
 from stylenet.architecture import NORM_EPSILON, Convolution, Residual
 from stylenet.checkpoint import Model
 from stylenet.image import Array
@@ -105,7 +105,7 @@ def _best_precision(core: ov.Core) -> str:
 
 def _compile(core: ov.Core, model: Model, settings: dict[str, str]) -> ov.CompiledModel:
     """The network compiled for this processor, from the cache where it is there."""
-    sources = [Path(__file__), Path(sys.modules[Convolution.__module__].__file__ or "")]
+    sources = [Path(__file__), Path(architecture.__file__)]
     versions = [str(core.get_versions("CPU")["CPU"].build_number), str(core.get_property("CPU", "FULL_DEVICE_NAME"))]
     parts = [*(file.read_bytes() for file in sources), repr((versions, settings, model.architecture)).encode()]
     key = engine_cache.key([*parts, *(values.data for values in model.weights.values())])

@@ -88,6 +88,10 @@ def rewrite(path: Path, **changes: str) -> None:
     save_file(state, path, metadata | changes)
 
 
+def card_of(**network: object) -> str:
+    return json.dumps({"style": "a", "network": network, "thumbnail": ""})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -96,19 +100,10 @@ def rewrite(path: Path, **changes: str) -> None:
         ({"format_version": "x"}, "format version x"),
         ({"card": "{"}, "model card that cannot be read"),
         ({"card": json.dumps({"style": "a", "network": {}, "thumbnail": "", "what": 1})}, "cannot be read"),
-        ({"card": json.dumps({"style": "a", "network": {}, "thumbnail": ""})}, "does not hold the network"),
-        (
-            {
-                "card": json.dumps(
-                    {
-                        "style": "a",
-                        "network": {"widths": [10**9, 10**9], "residual_blocks": 1, "kernel_size": 3},
-                        "thumbnail": "",
-                    }
-                )
-            },
-            "does not hold the network",
-        ),
+        ({"card": card_of()}, "does not hold the network"),
+        ({"card": card_of(widths=[8, 12, 16], residual_blocks=10**12, kernel_size=5)}, "does not hold the network"),
+        ({"card": card_of(widths=[8, 12, 16], residual_blocks=0, kernel_size=5)}, "does not hold the network"),
+        ({"card": card_of(widths=[10**9, 10**9], residual_blocks=1, kernel_size=3)}, "does not hold the network"),
     ],
 )
 def test_foreign_and_hostile_metadata(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,8 @@ def psnr(painted: Array, expected: Array) -> float:
 def test_pytorch_paints_the_same(tmp_path: Path, widths: list[int], blocks: int, kernel: int) -> None:
     torch.manual_seed(0)
     net = TransformerNet(widths, blocks, kernel)
-    for name, parameter in net.named_parameters():  # biases and scales as after training, not zeros and ones
+    for parameter in net.parameters():  # biases and scales as after training, not zeros and ones
         parameter.data += 0.1 * torch.randn_like(parameter) if parameter.ndim == 1 else 0
-        assert name in dict(net.architecture.shapes())
     model = exported(net, tmp_path)
     engine = Engine(model, "f32")
     for width, height in SIZES:
@@ -91,6 +91,15 @@ def test_pictures_together_are_painted_like_each_alone(tmp_path: Path, net: Tran
         assert np.abs(together[index : index + 1] - engine.paint(photo)).max() < 1e-5
 
 
+def test_several_threads_may_paint_at_once(tmp_path: Path, net: TransformerNet) -> None:
+    engine = Engine(exported(net, tmp_path))
+    photos = [to_array(small_photo(40 + 4 * index, 60)) for index in range(8)]
+    expected = [engine.paint(photo) for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        for painted, alone in zip(pool.map(engine.paint, photos), expected, strict=True):
+            assert np.array_equal(painted, alone)
+
+
 def test_too_small(bundled: Model) -> None:
     with pytest.raises(PictureError, match="19 x 40 px; the network takes 20 x 20"):
         Engine(bundled).paint(np.zeros((1, 3, 40, 19), np.float32))
@@ -112,7 +121,7 @@ def test_compiled_engines_are_kept_and_found(cache: Path, tmp_path: Path, net: T
     engine_cache.keep(kept.stem, b"whole, but of no use to this version")
     assert np.array_equal(Engine(model).paint(photo), first)
     with torch.no_grad():
-        net.layers[0][0].weight.mul_(-1)  # type: ignore[index,union-attr,operator]
+        net.layers[0][0].weight.mul_(-1)  # type: ignore[index]
     assert not np.array_equal(Engine(exported(net, tmp_path)).paint(photo), first)
     assert len(list(cache.iterdir())) == 2
 
@@ -196,7 +205,7 @@ def test_sizes_that_fit() -> None:
 
 
 def test_memory_is_what_was_said(bundled: Model) -> None:
-    code = """
+    code = r"""
 import re, sys
 import numpy as np
 from pathlib import Path

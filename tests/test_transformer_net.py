@@ -32,6 +32,12 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) == convolutions + norms
 
 
+@pytest.mark.parametrize("arguments", [([32, 64, 128], 5, 9), ([16, 32, 64], 4, 5), ([8], 0, 1), ([4, 6, 8, 10], 2, 3)])
+def test_its_description_names_every_weight(arguments: tuple[list[int], int, int]) -> None:
+    net = TransformerNet(*arguments)
+    assert dict(net.architecture.shapes()) == {name: tuple(p.shape) for name, p in net.state_dict().items()}
+
+
 def test_contrast_and_brightness_of_the_photo_are_normalised_away(net: TransformerNet) -> None:
     photo = torch.rand(1, 3, 40, 40)
     assert torch.allclose(net(photo), net(0.3 * photo + 0.5), atol=2e-3)
