@@ -46,6 +46,7 @@ class Engine:
         core = _import_openvino().Core()
         precision = precision or _best_precision(core)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings["ENABLE_CPU_PINNING"] = "NO"  # threads tied to cores wait for whatever else runs there
         self._compiled = _compile(core, model, settings)
 
     def paint(self, images: Array) -> Array:
