@@ -78,7 +78,8 @@ def export(net: TransformerNet, card: ModelCard, path: str | Path, half: bool = 
     precision = np.float16 if half else np.float32
     with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, and is refused below
         state = {
-            name: tensor.detach().float().cpu().numpy().astype(precision) for name, tensor in net.state_dict().items()
+            name: tensor.detach().float().cpu().numpy().astype(precision, order="C")
+            for name, tensor in net.state_dict().items()
         }
     if not all(np.isfinite(values).all() for values in state.values()):
         raise ModelFileError(f"The network for {path} holds values that are not finite; it was not saved.")
