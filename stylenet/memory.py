@@ -28,7 +28,7 @@ def engine_bytes(architecture: Architecture) -> float:
 
     The peak is at full resolution: what the last normalisation or mirroring reads and writes, the last convolution's
     rows, or the last doubling; then the picture and its painting as floats. For the standard network that makes 342,
-    and 328 to 348 were measured at 256 to 2048 px.
+    and 326 to 348 were measured at 256 to 2048 px.
     """
     width, half = _last_widths(architecture)
     values = max(2 * width, width + 3 * architecture.kernel_size, width + half / 2)
