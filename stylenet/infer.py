@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from stylenet.bar import Bar
 from stylenet.errors import ConfigError, PictureError, one_sentence
 
 if TYPE_CHECKING:  # --help takes none of these
     from PIL import Image
-    from rich.progress import Progress
 
     from stylenet.batch import Result, Settings
     from stylenet.jobs import Job
     from stylenet.painting import Layer
 
-PATIENCE = 0.5  # seconds before a progress bar is drawn
 FORMATS = ("jpg", "png", "webp", "avif", "tiff", "bmp", "gif")
 
 EXAMPLES = """\
@@ -125,7 +123,7 @@ def _paint(options: argparse.Namespace) -> int:
     if not work:
         return 0
 
-    with megapixels_allowed(settings.max_megapixels), _Bar(len(work)) as bar:
+    with megapixels_allowed(settings.max_megapixels), Bar(len(work)) as bar:
         layers, on_gpu = _load(styles, masks, options, bar.part)
         if on_gpu:
             settings = replace(settings, pixels_together=2**22)
@@ -233,53 +231,6 @@ def _print_networks() -> None:
         print(f"{name:24} {path}")
     if not networks:
         print("None yet; train one: python -m stylenet.train style=starry_night")
-
-
-class _Bar:
-    """A progress bar on a terminal, drawn once painting has taken a moment: importing rich takes a while too."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._done, self._finished, self._over = 0.0, 0, False
-        self._lock = threading.Lock()
-        self._progress: Progress | None = None
-        self._timer = threading.Timer(PATIENCE, self._draw)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():  # standard output may carry a picture
-            self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._over = True
-            if self._progress:
-                self._progress.stop()
-
-    def advance(self) -> None:
-        """One more picture is done."""
-        self._finished += 1
-        self.part(0.0)
-
-    def part(self, part: float) -> None:
-        """So much of the picture in hand is done, from 0 to 1."""
-        self._done = self._finished + part
-        if self._progress:
-            self._progress.update(self._progress.task_ids[0], completed=self._done)
-
-    def _draw(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        progress.update(progress.add_task("painting", total=self.total), completed=self._done)
-        with self._lock:
-            if not self._over:
-                progress.start()
-                self._progress = progress
 
 
 def _report(jobs: Sequence[Job], result: Result, name: str) -> int:
