@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import wandb
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+from stylenet.image import to_array
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,15 @@ def tensorboard_logger(folder: str) -> TensorBoardLogger:
 def csv_logger(folder: str) -> CSVLogger:
     """A table in `folder/csv/metrics.csv`."""
     return CSVLogger(save_dir=folder, name="csv", version="")
+
+
+def log_picture(loggers: Sequence[Any], name: str, picture: Image.Image, step: int) -> None:
+    """Send a picture to every logger that shows pictures."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [picture], step=step, caption=[f"step {step}"])
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, to_array(picture)[0], step)
 
 
 def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:

@@ -98,10 +98,14 @@ def build(node: Any, **objects: object) -> Any:
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`."""
-    from omegaconf import OmegaConf
+    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`; of several paths their names in a row."""
+    from omegaconf import ListConfig, OmegaConf
 
-    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
+    def stem(path: object) -> str:
+        paths = path if isinstance(path, ListConfig) else [path]
+        return "_".join(Path(str(one)).stem for one in paths)
+
+    OmegaConf.register_new_resolver("stem", stem, replace=True)
 
 
 def _sentence(error: Exception) -> str:

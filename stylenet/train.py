@@ -131,13 +131,13 @@ def find_checkpoint(resume: str | None) -> Path | None:
 
 def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:
     """Keep the painting with the run: in its folder, and in every dashboard that shows pictures."""
-    from stylenet.callbacks import log_picture
     from stylenet.image import open_picture
+    from stylenet.loggers import log_picture
     from stylenet.styles import find_painting
 
     painting = find_painting(cfg.style.image)
     shutil.copyfile(painting, folder / f"painting{painting.suffix}")
-    log_picture(trainer, "painting", open_picture(painting), step=0)
+    log_picture(trainer.loggers, "painting", open_picture(painting), step=0)
 
 
 def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str], interrupted: bool) -> None:
