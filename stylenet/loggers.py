@@ -13,6 +13,7 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from stylenet.image import to_array
+from stylenet.program import shortest
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def log_picture(loggers: Sequence[Any], name: str, picture: Image.Image, step: i
             logger.experiment.add_image(name, to_array(picture)[0], step)
 
 
-def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:
+def how_to_watch(loggers: Sequence[Any], folder: Path) -> list[str]:
     """A line for each dashboard: the command that shows the run, or sends it."""
     lines = []
     for logger in loggers:
@@ -85,13 +86,8 @@ def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:
     return lines
 
 
-def finish(loggers: list[Any]) -> None:
+def finish(loggers: Sequence[Any]) -> None:
     """Close what must be closed before another run may begin."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
-
-
-def shortest(path: Path) -> Path:
-    """A path as one would type it: from here where it lies below, otherwise absolute."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

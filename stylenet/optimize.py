@@ -1,4 +1,4 @@
-"""Paint a photo, or make a texture, by optimising the pixels themselves (Gatys et al. 2015): slow, and as good as it gets.
+"""Paint a photo, or make a texture, by optimising the pixels themselves (Gatys et al. 2015): the slow, thorough way.
 
 python -m stylenet.optimize content=photo.jpg style=great_wave        a bundled painting
 python -m stylenet.optimize content=photo.jpg style.image=my.jpg      your own
@@ -17,19 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
-from stylenet.program import build, hydra_program
+from stylenet.program import build, hydra_program, shortest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from PIL import Image
     from torch import Tensor
 
+    from stylenet.easel import Easel
     from stylenet.gatys import MakeLoss, Painter, State
 
 log = logging.getLogger(__name__)
-
-STATE = "state"  # the file that a run is resumed from: safetensors, under a name that is not taken for a network
-PREVIEW = "preview.jpg"
 
 
 def optimize(cfg: DictConfig) -> None:
@@ -43,28 +41,26 @@ def optimize(cfg: DictConfig) -> None:
         SystemExit: after Ctrl-C, with status 130, when the picture has been kept as it was.
     """
     from stylenet.image import save_image
-    from stylenet.loggers import finish, how_to_watch, shortest
     from stylenet.speed import keep_memory
 
     keep_memory()
     output = find_output(cfg)
-    run = Run(cfg)
-    final = run.painter.stages[-1]
-    log.info("%s: %d x %d px, in %s", output.stem, final.width, final.height, shortest(run.folder))
+    easel = make_easel(cfg)
+    final = easel.painter.stages[-1]
+    log.info("%s: %d x %d px, in %s", output.stem, final.width, final.height, shortest(easel.folder))
     interrupted = False
     try:
-        run.go()
+        easel.paint(cfg.optimizer, cfg.learning_rates[cfg.optimizer])
     except KeyboardInterrupt:
         interrupted = True
-        run.keep()
+        easel.keep()
     finally:
-        watch = how_to_watch(run.loggers, run.folder)
-        finish(run.loggers)
+        watch = close(easel)
     if interrupted:
-        print(f"\nStopped. The picture as it is: {shortest(run.folder / PREVIEW)}")
-        print(f"Resume: {resume_command(run.folder)}")
+        print(f"\nStopped. The picture as it is: {shortest(easel.preview)}")
+        print(f"Resume: {resume_command(easel.folder)}")
     else:
-        save_image(run.picture(), output)
+        save_image(easel.picture(), output)
         print(f"\nThe picture: {shortest(output)}")
     for line in watch:
         print(f"Watch:  {line}")
@@ -72,83 +68,35 @@ def optimize(cfg: DictConfig) -> None:
         raise SystemExit(130)
 
 
-class Run:
-    """One descent with its folder and its dashboards.
+def close(easel: Easel) -> list[str]:
+    """Close the dashboards, if there are any, and say how to watch them."""
+    if not easel.loggers:  # whose libraries take seconds to import
+        return []
+    from stylenet.loggers import finish, how_to_watch
 
-    Args:
-        cfg: what `configs/optimize.yaml` composes.
-    """
+    watch = how_to_watch(easel.loggers, easel.folder)
+    finish(easel.loggers)
+    return watch
 
-    def __init__(self, cfg: DictConfig) -> None:
-        from omegaconf import OmegaConf
 
-        self.cfg = cfg
-        self.folder = Path(cfg.folder)
-        self.photo = open_content(cfg)
-        self.painter = make_painter(cfg, self.photo)
-        self.state = first_state(cfg, self.painter, self.photo)
-        settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        self.loggers = [build(logger) for logger in (cfg.get("logger") or {}).values()]
-        for logger in self.loggers:
-            logger.log_hyperparams(settings)
+def make_easel(cfg: DictConfig) -> Easel:
+    """Everything that a run needs, checked."""
+    from omegaconf import OmegaConf
 
-    def go(self) -> None:
-        """Descend to the end, watched."""
-        from stylenet.meter import Meter
+    photo = open_content(cfg)  # before anything that takes seconds
+    from stylenet.easel import Easel
 
-        stages, every = self.painter.stages, self.cfg.preview_every
-        learning_rate = self.cfg.learning_rates[self.cfg.optimizer]
-        total = sum(stage.work for stage in stages)
-        with Meter(total, self.work_done(), every) as meter:
-            descent = self.painter.paint(self.state, self.cfg.optimizer, learning_rate)
-            for state, losses in descent:
-                self.state = state
-                stage = stages[self.state.scale]
-                text = f"{stage.width} x {stage.height} px: iteration {self.state.iteration} of {stage.iterations}"
-                meter.show(self.work_done(), text, losses)
-                step = self.iterations_done()
-                for logger in self.loggers:
-                    logger.log_metrics({f"optimize/{name}": value for name, value in losses.items()}, step)
-                if self.state.iteration % every == 0 or self.state.iteration == stage.iterations:
-                    self.keep()
-
-    def work_done(self) -> int:
-        """In pixels, as `Scale.work`."""
-        stages, scale = self.painter.stages, self.state.scale
-        present = stages[scale]._replace(iterations=self.state.iteration)
-        return sum(stage.work for stage in stages[:scale]) + present.work
-
-    def iterations_done(self) -> int:
-        """At all scales."""
-        return sum(stage.iterations for stage in self.painter.stages[: self.state.scale]) + self.state.iteration
-
-    def keep(self) -> None:
-        """The picture as it is: to look at, and to go on from."""
-        from stylenet.image import save_image
-        from stylenet.loggers import log_picture
-
-        save_state(self.state, self.folder / STATE)
-        picture, step = self.picture(), self.iterations_done()
-        save_image(picture, self.folder / PREVIEW)
-        if self.cfg.keep_previews:
-            save_image(picture, self.folder / "previews" / f"iteration_{step:05d}.jpg")
-        log_picture(self.loggers, "picture", picture, step)
-
-    def picture(self) -> Image.Image:
-        """The pixels as a picture, in the photo's colours where they are to be kept."""
-        from PIL import Image
-
-        from stylenet.color import keep_luminance_only
-        from stylenet.image import to_picture
-
-        picture = to_picture(self.state.pixels.cpu().numpy())
-        if self.photo is None or self.cfg.preserve_color != "luminance":
-            return picture
-        return keep_luminance_only(picture, self.photo.resize(picture.size, Image.Resampling.LANCZOS))
+    painter = make_painter(cfg, photo)
+    state = first_state(cfg, painter)
+    loggers = [build(logger) for logger in (cfg.get("logger") or {}).values()]
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    colors = photo if cfg.preserve_color == "luminance" else None
+    return Easel(painter, state, colors, Path(cfg.folder), cfg.preview_every, cfg.keep_previews, loggers)
 
 
 def find_output(cfg: DictConfig) -> Path:
-    """Where the picture goes; nothing that exists is overwritten."""
+    """Where the picture goes; a file that exists is not overwritten."""
     from stylenet.image import format_of
 
     content = "texture" if cfg.content is None else Path(str(cfg.content)).stem
@@ -243,60 +191,21 @@ def loss_maker(cfg: DictConfig, with_content: bool) -> tuple[MakeLoss, int]:
     return make_loss, tile.stride
 
 
-def first_state(cfg: DictConfig, painter: Painter, photo: Image.Image | None) -> State:
+def first_state(cfg: DictConfig, painter: Painter) -> State:
     """Where the descent begins, or goes on."""
+    from stylenet.easel import load_state
     from stylenet.image import open_picture
 
     if cfg.resume is not None:
-        return load_state(Path(cfg.resume) / STATE, painter)
-    if cfg.init == "noise" or (cfg.init is None and photo is None):
-        return painter.start(None, cfg.seed)
-    return painter.start(painter.photo if cfg.init in (None, "content") else open_picture(cfg.init), cfg.seed)
-
-
-def save_state(state: State, path: Path) -> None:
-    """Write what it takes to resume, whole or not at all."""
-    from safetensors.torch import save
-
-    from stylenet.image import write_atomically
-
-    places = {"scale": str(state.scale), "iteration": str(state.iteration)}
-    write_atomically(path, save({"pixels": state.pixels.cpu().contiguous()}, places))
-
-
-def load_state(path: Path, painter: Painter) -> State:
-    """Read what `save_state` wrote.
-
-    Raises:
-        ConfigError: when it is not there, broken, or of a run with other sizes.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    from stylenet.gatys import State
-
-    try:
-        with safe_open(path, "pt") as file:
-            places = file.metadata()
-            state = State(file.get_tensor("pixels"), int(places["scale"]), int(places["iteration"]))
-            stage = painter.stages[state.scale]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise ConfigError(
-            f"resume needs the folder of a run that was stopped; {path} cannot be read: {error}"
-        ) from None
-    if state.pixels.shape != (1, 3, stage.height, stage.width):
-        height, width = state.pixels.shape[2:]
-        raise ConfigError(
-            f"The run to resume stood at {width} x {height} px, where these settings have {stage.width} x "
-            f"{stage.height}: resume it with the settings that it was started with."
-        )
-    return state
+        return load_state(Path(cfg.resume), painter.stages)
+    if cfg.init in (None, "content", "noise"):
+        return painter.start(None if cfg.init == "noise" else painter.photo, cfg.seed)
+    return painter.start(open_picture(cfg.init), cfg.seed)
 
 
 def resume_command(folder: Path) -> str:
     """What to type to go on: the settings that were typed for this run, and its folder."""
     from hydra.core.hydra_config import HydraConfig
-
-    from stylenet.loggers import shortest
 
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     kept = [shlex.quote(word) for word in typed if not word.startswith("resume=")]

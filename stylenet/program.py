@@ -56,7 +56,7 @@ def help_text(config_name: str, introduction: str) -> str:
     """
     config = (CONFIGS / f"{config_name}.yaml").read_text()
     defaults, _, settings = config.partition("\n\n")
-    parts = [introduction.strip(), "Change any setting below: style.size=512 optimizer.learning_rate=5e-4 steps=4000"]
+    parts = [introduction.strip(), "Change any setting below, by its name: seed=1 encoder.pooling=average"]
     parts.append(settings.partition("\nhydra:")[0].rstrip())
     for line in defaults.splitlines():
         choice = re.match(r"  - (\w+): (\w+) # (.*)", line)
@@ -95,6 +95,11 @@ def build(node: Any, **objects: object) -> Any:
         if isinstance(error.__cause__, StylenetError):
             raise error.__cause__ from None
         raise
+
+
+def shortest(path: Path) -> Path:
+    """A path as one would type it: from here where it lies below, otherwise absolute."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def register_resolvers() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
-from stylenet.program import build, hydra_program
+from stylenet.program import build, hydra_program, shortest
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -43,7 +43,7 @@ def train(cfg: DictConfig) -> None:
     """
     import pytorch_lightning as pl
 
-    from stylenet.loggers import finish, how_to_watch, shortest
+    from stylenet.loggers import finish, how_to_watch
     from stylenet.speed import choose_compile, choose_precision, keep_memory
 
     quiet_lightning()
@@ -142,8 +142,6 @@ def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:
 
 def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str], interrupted: bool) -> None:
     """Say where everything is, and what to type next."""
-    from stylenet.loggers import shortest
-
     model = folder / f"{cfg.style.name}.safetensors"
     if not model.is_file():
         print("Stopped before the first step: nothing was learned, nothing is kept.")
