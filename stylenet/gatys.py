@@ -22,6 +22,7 @@ from stylenet.image import to_array
 from stylenet.losses import PerceptualLoss
 
 MakeLoss = Callable[[Sequence[Tensor]], PerceptualLoss]  # paintings, each (1, 3, H, W) -> the loss
+NOISE = 0.1  # times the deviation of the painting's colours
 LEAST = 32  # px of a picture's shorter side: two pixels of VGG19's block 5
 
 
@@ -107,6 +108,7 @@ class Painter:
         stages: see `plan`.
         painting_size: px of the paintings' shorter side beside the final picture; default: as the picture's.
         device: where to compute.
+        seamless: whether the picture goes on at its opposite edges.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Painter:
         stages: Sequence[Scale],
         painting_size: int | None,
         device: torch.device,
+        seamless: bool = False,
     ) -> None:
         self.photo = photo
         self.paintings = paintings
@@ -124,14 +127,18 @@ class Painter:
         self.stages = stages
         self.painting_size = painting_size
         self.device = device
+        self.seamless = seamless
 
     def start(self, init: Image.Image | None, seed: int) -> State:
-        """The first stage before its first iteration: from a picture, or from noise around the paintings' colours."""
+        """The first stage before its first iteration: from a picture, or from faint noise about the painting's colour.
+
+        Faint, because the finest part of strong noise changes no layer much, and so would stay.
+        """
         stage = self.stages[0]
         if init is not None:
             return State(self._tensor(init.resize((stage.width, stage.height), Image.Resampling.LANCZOS)), 0, 0)
         painting = torch.from_numpy(to_array(self.paintings[0]))
-        mean, deviation = painting.mean((2, 3), keepdim=True), painting.std((2, 3), keepdim=True)
+        mean, deviation = painting.mean((2, 3), keepdim=True), NOISE * painting.std((2, 3), keepdim=True)
         noise = torch.randn((1, 3, stage.height, stage.width), generator=torch.Generator().manual_seed(seed))
         return State((mean + noise * deviation).to(self.device), 0, 0)
 
@@ -163,13 +170,16 @@ class Painter:
         stage = self.stages[index]
         if pixels.shape[2:] == (stage.height, stage.width):
             return pixels.clone()
-        enlarged = _resized(pixels, stage)
+        if self.seamless:  # among its like, so that the enlarged one still wraps
+            around = _resized(pixels.repeat(1, 1, 3, 3), 3 * stage.height, 3 * stage.width)
+            return around[..., stage.height : 2 * stage.height, stage.width : 2 * stage.width].contiguous()
+        enlarged = _resized(pixels, stage.height, stage.width)
         photo = self._photo(stage)
         if photo is None or index == 0:
             return enlarged
         before = self._photo(self.stages[index - 1])
         assert before is not None
-        return enlarged + photo - _resized(before, stage)
+        return enlarged + photo - _resized(before, stage.height, stage.width)
 
     def _photo(self, stage: Scale) -> Tensor | None:
         if self.photo is None:
@@ -195,8 +205,8 @@ def _objective(loss: PerceptualLoss, pixels: Tensor, content: Mapping[str, Tenso
     return objective
 
 
-def _resized(pixels: Tensor, stage: Scale) -> Tensor:
-    return F.interpolate(pixels, (stage.height, stage.width), mode="bicubic", antialias=True)
+def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
 
 
 def prepare_colors(

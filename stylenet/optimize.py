@@ -151,7 +151,7 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     make_loss, multiple = loss_maker(cfg, photo is not None)
     stages = plan(width, height, settings["scales"], settings["iterations"], cfg.coarsest, multiple)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Painter(photo, paintings, make_loss, stages, cfg.style.size, device)
+    return Painter(photo, paintings, make_loss, stages, cfg.style.size, device, cfg.seamless)
 
 
 def final_size(size: int | Sequence[int], photo: Image.Image | None) -> tuple[float, float]:

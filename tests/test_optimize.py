@@ -58,7 +58,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_lbfgs_brings_the_objective_of_a_photo_down(tmp_path: Path) -> None:
     """Without a line search a step may rise a little; never by a tenth, and rarely."""
-    values = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=40"))
+    values = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=35"))
     rises = [after / before for before, after in pairwise(values) if after > before]
     assert values[-1] < values[0] / 2.5
     assert len(rises) <= 4
@@ -66,9 +66,9 @@ def test_lbfgs_brings_the_objective_of_a_photo_down(tmp_path: Path) -> None:
 
 
 def test_each_scale_begins_where_the_one_before_stopped(tmp_path: Path) -> None:
-    coarse_to_fine = curve(make_config(tmp_path, PHOTO, "scales=[0.5,1]", "iterations=[30,5]"))
+    coarse_to_fine = curve(make_config(tmp_path, PHOTO, "scales=[0.5,1]", "iterations=[20,5]"))
     fine = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=5"))
-    assert len(coarse_to_fine) == 35
+    assert len(coarse_to_fine) == 25
     assert coarse_to_fine[-1] < 0.7 * fine[-1]
 
 
@@ -82,8 +82,8 @@ def test_first_step_of_lbfgs_measures_curvature() -> None:
 
 
 def test_adam_descends_too(tmp_path: Path) -> None:
-    values = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=15", "optimizer=adam"))
-    assert values[-1] < values[0] / 1.5
+    values = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=10", "optimizer=adam"))
+    assert values[-1] < values[0] / 1.3
 
 
 def style_errors(picture: Image.Image, painting: Image.Image, layers: list[str]) -> dict[str, float]:
@@ -96,18 +96,16 @@ def style_errors(picture: Image.Image, painting: Image.Image, layers: list[str])
 
 
 def test_texture_matches_the_paintings_gram_matrices(tmp_path: Path) -> None:
-    """Within a tenth, which is closer than two halves of one painting are to each other."""
-    layers = ["conv1_1", "conv2_1", "conv3_1"]
-    settings = [f"~loss.style_weights.{name}" for name in ("conv4_1", "conv5_1")]
-    cfg = make_config(tmp_path, "content=null", "style=great_wave", *settings, "scales=[1]", "iterations=80")
-    optimize(cfg)
+    """Three times closer than two halves of one painting are to each other, as a file of 8 bits."""
+    layers = ["conv1_1", "conv2_1", "conv3_1", "conv4_1"]
+    optimize(make_config(tmp_path, "content=null", "style=great_wave", "scales=[0.5,1]", "iterations=40"))
     painting = open_picture(find_painting("great_wave"))
     painting = painting.resize((round(painting.width * 64 / painting.height), 64), Image.Resampling.LANCZOS)
     left, right = (painting.crop((x, 0, x + painting.width // 2, 64)) for x in (0, painting.width // 2))
     halves = style_errors(left, right, layers)
     errors = style_errors(open_picture(tmp_path / "texture_great_wave.jpg"), painting, layers)
     for name in layers:
-        assert errors[name] < 0.1 < halves[name], (name, errors, halves)
+        assert errors[name] < min(0.2, halves[name] / 3), (name, errors, halves)
 
 
 def test_texture_has_the_size_asked_for(tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def seam(picture: np.ndarray) -> float:
 
 
 def test_seamless_texture_has_no_seam(tmp_path: Path) -> None:
-    settings = ["content=null", "size=70", "scales=[1]", "iterations=40", "style=great_wave"]
+    settings = ["content=null", "size=70", "scales=[0.5,1]", "iterations=25", "style=great_wave"]
     optimize(make_config(tmp_path / "tile", *settings, "seamless=true"))
     optimize(make_config(tmp_path / "cut", *settings))
     tile, cut = (pixels(tmp_path / name / "texture_great_wave.jpg") for name in ("tile", "cut"))
@@ -158,7 +156,9 @@ def test_luminance_keeps_the_colours_in_their_places(tmp_path: Path) -> None:
 def test_histogram_keeps_the_palette(tmp_path: Path) -> None:
     """The blue painting leaves a brown dog's photo brown."""
     for name, color in (("kept", "histogram"), ("lost", "null")):
-        optimize(make_config(tmp_path / name, PHOTO, f"preserve_color={color}", "scales=[1]", "iterations=40"))
+        optimize(
+            make_config(tmp_path / name, PHOTO, f"preserve_color={color}", "size=40", "scales=[1]", "iterations=30")
+        )
     photo, _ = color_statistics(open_picture(SAMPLE / "dog.jpg"))
     kept, lost = (
         float(np.abs(color_statistics(open_picture(tmp_path / name / "dog_starry_night.jpg"))[0] - photo).max())
