@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from stylenet.data import SAMPLE
+from stylenet.descent import descend
 from stylenet.errors import one_sentence
 from stylenet.image import open_picture, save_image, to_array, to_picture
 from stylenet.losses import PerceptualLoss
@@ -28,15 +29,17 @@ COLUMNS = 4
 GAP = 6  # px of white
 
 
-def descend(loss: PerceptualLoss, photo: torch.Tensor, steps: int) -> torch.Tensor:
+def painted(loss: PerceptualLoss, photo: torch.Tensor, steps: int) -> torch.Tensor:
     """The photograph after `steps` steps of Adam down the loss, starting from itself: (1, 3, H, W)."""
     content = loss.content_targets(photo)
     image = photo.clone().requires_grad_()
-    optimizer = torch.optim.Adam([image], lr=0.03)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss(image, content)["total"].backward()
-        optimizer.step()
+
+    def objective() -> dict[str, torch.Tensor]:
+        losses: dict[str, torch.Tensor] = loss(image, content)
+        return losses
+
+    for _ in descend([image], objective, "adam", steps, learning_rate=0.03):
+        pass
     return image.detach()
 
 
@@ -75,7 +78,7 @@ def main() -> None:
         # As large beside this small photograph as it is beside a training crop.
         target = ImageOps.contain(painting, (2 * size[0], 2 * size[1]), Image.Resampling.LANCZOS)
         loss = make_loss(encoder=encoder, style_image=torch.from_numpy(to_array(target)))
-        result = descend(loss, torch.from_numpy(to_array(photo)), options.steps)
+        result = painted(loss, torch.from_numpy(to_array(photo)), options.steps)
         pairs.append((ImageOps.fit(painting, size, Image.Resampling.LANCZOS), to_picture(result.numpy())))
     save_image(sheet(pairs), options.output)
     print(options.output)
