@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
-from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from stylenet import checkpoint
 from stylenet.data import Batch, PhotoDataModule
-from stylenet.image import encode, open_picture, save_image, to_array, to_picture
+from stylenet.image import encode, open_picture, save_image, to_picture
+from stylenet.loggers import log_picture
 from stylenet.module import StyleTransfer
 from stylenet.styles import find_painting
 
@@ -79,16 +79,7 @@ class Panels(Callback):
         painted = torch.cat([module(photo[None].to(module.device)).float().cpu() for photo in self.photos])
         panel = panel_picture(self.painting, self.photos, painted)
         save_image(panel, self.folder / f"step_{step:06d}.jpg")
-        log_picture(trainer, "panel", panel, step)
-
-
-def log_picture(trainer: pl.Trainer, name: str, picture: Image.Image, step: int) -> None:
-    """Send a picture to every logger that shows pictures."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [picture], step=step, caption=[f"step {step}"])
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, to_array(picture)[0], step)
+        log_picture(trainer.loggers, "panel", panel, step)
 
 
 def panel_picture(style: Image.Image, photos: torch.Tensor, painted: torch.Tensor) -> Image.Image:

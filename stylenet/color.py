@@ -53,6 +53,28 @@ def match_colors(painting: Image.Image, photo: Image.Image) -> Image.Image:
     return _map_bands(band, painting)
 
 
+def match_luminance(painting: Image.Image, photo: Image.Image) -> Image.Image:
+    """The painting in greys, with the mean and deviation of the photo's luminance.
+
+    What luminance-only transfer takes its style from (Gatys et al. 2016, arXiv 1606.05897, section 4.2, eq. 10): a dark
+    painting must not darken a photo that keeps its colours.
+    """
+    (mean_p, deviation_p), (mean_q, deviation_q) = map(_luminance_statistics, (painting, photo))
+    gain = deviation_q / max(deviation_p, 1 / 255)
+
+    def band(painted: Array) -> Array:
+        light = (luma(painted) - mean_p) * gain + mean_q
+        return np.repeat(light.astype(np.float32), 3, axis=1)
+
+    return _map_bands(band, painting)
+
+
+def _luminance_statistics(picture: Image.Image) -> tuple[float, float]:
+    mean, covariance = color_statistics(picture)
+    weights = LUMA.ravel().astype(np.float64)
+    return float(weights @ mean), float(np.sqrt(weights @ covariance @ weights))
+
+
 def color_statistics(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """Mean (3,) and covariance (3, 3) of a picture's colours in [0, 1], in float64."""
     total, products, count = np.zeros(3), np.zeros((3, 3)), 0

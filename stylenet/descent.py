@@ -13,6 +13,7 @@ from stylenet.errors import ConfigError, StylenetError
 Optimizer = Literal["lbfgs", "adam"]
 Objective = Callable[[], Mapping[str, Tensor]]  # reads the parameters; scalars by name, one of them `total`
 HISTORY = 50  # gradients that L-BFGS remembers; more costs memory (two pictures each) and gains little
+FIRST_CHANGE = 1 / 255  # of a value, in the mean, in L-BFGS's first step, before it has measured any curvature
 
 
 class Step(NamedTuple):
@@ -60,6 +61,11 @@ def descend(
         return terms["total"].detach()
 
     for iteration in range(1, iterations + 1):
+        if optimizer == "lbfgs":
+            # PyTorch's first step has a sum of changes of `lr`, over a whole picture: lost in rounding, and with it the
+            # curvature that it should measure; the second step then goes anywhere.
+            first = sum(parameter.numel() for parameter in parameters) * FIRST_CHANGE
+            stepper.param_groups[0]["lr"] = learning_rate * (first if iteration == 1 else 1)
         stepper.step(evaluate)  # type: ignore[arg-type]
         if not torch.tensor(losses["total"]).isfinite():
             raise StylenetError(
@@ -71,7 +77,9 @@ def descend(
 
 def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -> torch.optim.Optimizer:
     if name == "lbfgs":
-        return torch.optim.LBFGS(parameters, learning_rate, max_iter=1, history_size=HISTORY, tolerance_change=0)
+        return torch.optim.LBFGS(
+            parameters, learning_rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
+        )
     if name == "adam":
         return torch.optim.Adam(parameters, learning_rate)
     raise ConfigError(f"The optimizer is 'lbfgs' or 'adam', not {name!r}.")

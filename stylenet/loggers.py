@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import wandb
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+from stylenet.image import to_array
+from stylenet.program import shortest
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +60,16 @@ def csv_logger(folder: str) -> CSVLogger:
     return CSVLogger(save_dir=folder, name="csv", version="")
 
 
-def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:
+def log_picture(loggers: Sequence[Any], name: str, picture: Image.Image, step: int) -> None:
+    """Send a picture to every logger that shows pictures."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [picture], step=step, caption=[f"step {step}"])
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, to_array(picture)[0], step)
+
+
+def how_to_watch(loggers: Sequence[Any], folder: Path) -> list[str]:
     """A line for each dashboard: the command that shows the run, or sends it."""
     lines = []
     for logger in loggers:
@@ -72,13 +86,8 @@ def how_to_watch(loggers: list[Any], folder: Path) -> list[str]:
     return lines
 
 
-def finish(loggers: list[Any]) -> None:
+def finish(loggers: Sequence[Any]) -> None:
     """Close what must be closed before another run may begin."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
-
-
-def shortest(path: Path) -> Path:
-    """A path as one would type it: from here where it lies below, otherwise absolute."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

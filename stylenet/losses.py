@@ -17,7 +17,7 @@ How weights compare. Two normalisations are offered (`normalization=`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -141,26 +141,29 @@ class PerceptualLoss(nn.Module):
 
     Args:
         encoder: sees at least the layers of `content_weights` and `style_weights`.
-        style_image: (1, 3, H, W), RGB in [0, 1]; its size sets the size of the brush strokes.
+        style_image: (1, 3, H, W), RGB in [0, 1]; its size sets the size of the brush strokes. Of several, of any sizes,
+            the target is the mean of their statistics.
         content_weights: layer -> weight; 0 leaves a layer out.
         style_weights: layer -> weight; 0 leaves a layer out.
         total_variation_weight: weight of `total_variation_loss`.
         statistic: `gram` or `covariance`.
         normalization: `relative` or `johnson`; see the module.
+        shares: of several style images: how much each counts in the mean, in any unit. Default: all the same.
 
     Raises:
-        ConfigError: for a negative weight, an unknown layer, statistic or normalisation.
+        ConfigError: for shares that do not fit, a negative weight, an unknown layer, statistic or normalisation.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        style_image: Tensor,
+        style_image: Tensor | Sequence[Tensor],
         content_weights: Mapping[str, float],
         style_weights: Mapping[str, float],
         total_variation_weight: float,
         statistic: Statistic,
         normalization: Normalization,
+        shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         check_loss_settings(content_weights, style_weights, total_variation_weight, statistic, normalization)
@@ -170,9 +173,17 @@ class PerceptualLoss(nn.Module):
         self.total_variation_weight = total_variation_weight
         self.statistic = STATISTICS[statistic]
         self.normalization: Normalization = normalization
+        images = [style_image] if isinstance(style_image, Tensor) else list(style_image)
+        for name, target in self._style_targets(images, _normalized(shares, len(images))).items():
+            self.register_buffer(_target_name(name), target)
+
+    def _style_targets(self, images: Sequence[Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
+        targets: dict[str, Tensor] = {}
         with torch.no_grad():
-            for name, features in encoder(style_image, list(self.style_weights)).items():
-                self.register_buffer(_target_name(name), self.statistic(features))
+            for image, share in zip(images, shares, strict=True):
+                for name, features in self.encoder(image, list(self.style_weights)).items():
+                    targets[name] = share * self.statistic(features) + targets.get(name, 0)
+        return targets
 
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
         """The photographs' features on the content layers, without gradient: (N, 3, H, W) -> layer -> (N, C, h, w)."""
@@ -225,6 +236,17 @@ def check_loss_settings(
         raise ConfigError(f"loss.statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}.")
     if normalization not in ("relative", "johnson"):
         raise ConfigError(f"loss.normalization must be 'relative' or 'johnson', not {normalization!r}.")
+
+
+def _normalized(shares: Sequence[float] | None, count: int) -> list[float]:
+    """Shares that add up to 1."""
+    if shares is None:
+        return [1 / count] * count
+    for share in shares:
+        require_number("Each weight of several paintings", share, 0)
+    if len(shares) != count or sum(shares) <= 0:
+        raise ConfigError(f"{count} paintings need {count} weights, not all of them 0; given: {list(shares)}.")
+    return [share / sum(shares) for share in shares]
 
 
 def _target_name(layer: str) -> str:

@@ -56,7 +56,7 @@ def help_text(config_name: str, introduction: str) -> str:
     """
     config = (CONFIGS / f"{config_name}.yaml").read_text()
     defaults, _, settings = config.partition("\n\n")
-    parts = [introduction.strip(), "Change any setting below: style.size=512 optimizer.learning_rate=5e-4 steps=4000"]
+    parts = [introduction.strip(), "Change any setting below, by its name: seed=1 encoder.pooling=average"]
     parts.append(settings.partition("\nhydra:")[0].rstrip())
     for line in defaults.splitlines():
         choice = re.match(r"  - (\w+): (\w+) # (.*)", line)
@@ -97,11 +97,20 @@ def build(node: Any, **objects: object) -> Any:
         raise
 
 
-def register_resolvers() -> None:
-    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`."""
-    from omegaconf import OmegaConf
+def shortest(path: Path) -> Path:
+    """A path as one would type it: from here where it lies below, otherwise absolute."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
-    OmegaConf.register_new_resolver("stem", lambda path: Path(str(path)).stem, replace=True)
+
+def register_resolvers() -> None:
+    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`; of several paths their names in a row."""
+    from omegaconf import ListConfig, OmegaConf
+
+    def stem(path: object) -> str:
+        paths = path if isinstance(path, ListConfig) else [path]
+        return "_".join(Path(str(one)).stem for one in paths)
+
+    OmegaConf.register_new_resolver("stem", stem, replace=True)
 
 
 def _sentence(error: Exception) -> str:

