@@ -1,5 +1,6 @@
 """Model files: the only place that writes or reads one.
 
+Reading takes no PyTorch, which takes longer to import than a photo takes to paint; only `load` makes a PyTorch network.
 A model file is safetensors, so loading one never runs code. Its metadata hold a `ModelCard`: what it takes to rebuild
 the network, and what a person wants to know about it. Training's own checkpoints, to resume from, are Lightning's.
 """
@@ -12,15 +13,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 
+from stylenet.architecture import Architecture
 from stylenet.errors import ConfigError, ModelFileError
-from stylenet.image import write_atomically
-from stylenet.transformer_net import TransformerNet
+from stylenet.image import Array, write_atomically
+
+if TYPE_CHECKING:
+    from stylenet.transformer_net import TransformerNet
 
 FORMAT = "stylenet"
 FORMAT_VERSION = 1
@@ -35,7 +38,7 @@ class ModelCard:
 
     Attributes:
         style: the style's name.
-        network: the arguments of `TransformerNet`, verbatim.
+        network: the arguments of `Architecture`, verbatim.
         training: the settings it was trained with.
         losses: the last losses of the training, by name.
         thumbnail: the painting, small, as JPEG.
@@ -46,6 +49,15 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
     thumbnail: bytes = b""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file holds: its card, and a network's architecture and weights, float32, by name."""
+
+    card: ModelCard
+    architecture: Architecture
+    weights: Mapping[str, Array]
 
 
 def export(net: TransformerNet, card: ModelCard, path: str | Path, half: bool = True) -> Path:
@@ -60,16 +72,22 @@ def export(net: TransformerNet, card: ModelCard, path: str | Path, half: bool = 
     Raises:
         ModelFileError: when the place cannot be written or the network holds values that are not finite.
     """
+    from safetensors.numpy import save
+
     path = Path(path)
-    state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    state = {name: (tensor.half() if half else tensor.float()).contiguous() for name, tensor in state.items()}
-    if not all(tensor.isfinite().all() for tensor in state.values()):
+    precision = np.float16 if half else np.float32
+    with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, and is refused below
+        state = {
+            name: tensor.detach().float().cpu().numpy().astype(precision, order="C")
+            for name, tensor in net.state_dict().items()
+        }
+    if not all(np.isfinite(values).all() for values in state.values()):
         raise ModelFileError(f"The network for {path} holds values that are not finite; it was not saved.")
     fields = asdict(card) | {"thumbnail": base64.b64encode(card.thumbnail).decode()}
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "card": json.dumps(fields)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, serialize(state, metadata))
+        write_atomically(path, save(state, metadata))
     except OSError as error:
         raise ModelFileError(f"The model file {path} cannot be written: {error.strerror or error}") from None
     return path
@@ -85,7 +103,7 @@ def read_card(path: str | Path) -> ModelCard:
     if not path.is_file():
         raise ModelFileError(f"There is no model file {path}.")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a stylenet model file (.safetensors), or it is broken: {error}") from None
@@ -111,28 +129,61 @@ def _parse_card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
     return card
 
 
-def load(path: str | Path) -> tuple[TransformerNet, ModelCard]:
-    """Rebuild a network from its model file alone.
-
-    Returns:
-        The network, float32, on the CPU and in evaluation mode, and its card.
+def read(path: str | Path) -> Model:
+    """Read a model file whole.
 
     Raises:
         ModelFileError: when the file is missing, broken, not one of ours, or holds values that are not finite.
     """
     card = read_card(path)
+    weights: dict[str, Array] = {}
     try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
-        with torch.device("meta"):  # no memory yet: a hostile card cannot ask for any
-            net = TransformerNet(**card.network)
-        net.load_state_dict(state, assign=True)
-    except (SafetensorError, OSError, ConfigError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        architecture = Architecture(**card.network)
+        with safe_open(path, "np") as file:
+            count = len(file.keys())
+            for name, shape in architecture.shapes():  # one by one: a hostile card may claim any number of any size
+                weights[name] = _read_weights(file, name, shape)
+    except (SafetensorError, OSError, ConfigError, TypeError, ValueError, OverflowError) as error:
         sentence = str(error).splitlines()[0]
         raise ModelFileError(f"{path} does not hold the network that its model card describes: {sentence}") from None
-    if not all(tensor.isfinite().all() for tensor in state.values()):
+    if len(weights) < count:
+        raise ModelFileError(f"{path} does not hold the network that its model card describes, but a larger one.")
+    if not all(np.isfinite(values).all() for values in weights.values()):
         raise ModelFileError(f"{path} holds weights that are not finite (its training diverged); train it again.")
-    return net.eval().requires_grad_(False), card
+    return Model(card, architecture, weights)
+
+
+def _read_weights(file: Any, name: str, shape: tuple[int, ...]) -> Array:
+    found = tuple(file.get_slice(name).get_shape())
+    if found != shape:
+        raise ValueError(f"{name} is of shape {found}, not {shape}")
+    values: Array = file.get_tensor(name).astype(np.float32)
+    return values
+
+
+def load(path: str | Path) -> tuple[TransformerNet, ModelCard]:
+    """Rebuild a PyTorch network from its model file alone.
+
+    Returns:
+        The network, float32, on the CPU and in evaluation mode, and its card.
+
+    Raises:
+        ModelFileError: see `read`.
+    """
+    model = read(path)
+    return build(model), model.card
+
+
+def build(model: Model) -> TransformerNet:
+    """The PyTorch network of a model, float32, on the CPU and in evaluation mode."""
+    import torch
+
+    from stylenet.transformer_net import TransformerNet
+
+    with torch.device("meta"):  # the weights are there already
+        net = TransformerNet(**model.card.network)
+    net.load_state_dict({name: torch.from_numpy(values) for name, values in model.weights.items()}, assign=True)
+    return net.eval().requires_grad_(False)
 
 
 def list_networks() -> dict[str, Path]:

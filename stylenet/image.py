@@ -155,14 +155,19 @@ def resize_picture(picture: Image.Image, shorter_side: int) -> Image.Image:
 
 def to_array(picture: Image.Image) -> Array:
     """An RGB Pillow picture as (1, 3, H, W) in [0, 1]."""
-    pixels = np.asarray(picture, dtype=np.float32) / 255  # (H, W, 3)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    image = np.empty((1, 3, picture.height, picture.width), np.float32)
+    for plane, channel in zip(image[0], picture.split(), strict=True):  # plane by plane: twice as fast as all at once
+        np.divide(np.asarray(channel), 255, out=plane, dtype=np.float32)
+    return image
 
 
 def to_picture(image: Array) -> Image.Image:
     """(1, 3, H, W) in [0, 1] as a Pillow picture: clamped, and rounded to the nearest of 256 steps, not cut off."""
-    pixels = np.clip(image[0].transpose(1, 2, 0), 0, 1) * 255  # (H, W, 3)
-    return Image.fromarray(np.rint(pixels).astype(np.uint8))
+    channels = []
+    for plane in image[0]:
+        pixels = np.clip(plane, 0, 1) * 255
+        channels.append(Image.fromarray(np.rint(pixels, out=pixels).astype(np.uint8)))
+    return Image.merge("RGB", channels)
 
 
 def save_image(image: Array | Image.Image, path: str | Path) -> None:
@@ -185,7 +190,9 @@ def format_of(path: str | Path) -> str:
     Raises:
         PictureError: when it stands for none that can be written.
     """
-    file_format = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    ending = Path(path).suffix.lower()
+    Image.preinit()  # the usual formats; Pillow takes a while to import all the others
+    file_format = Image.EXTENSION.get(ending) or Image.registered_extensions().get(ending, "")
     if file_format not in Image.SAVE:
         raise PictureError(f"{path} needs an ending that names a picture format, such as .jpg or .png.")
     return file_format

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stylenet.bar import Bar
 from stylenet.errors import ConfigError, PictureError, one_sentence
 
-if TYPE_CHECKING:  # torch takes seconds to import, and --help should not
+if TYPE_CHECKING:  # --help takes none of these
     from PIL import Image
-    from rich.progress import Progress
 
     from stylenet.batch import Result, Settings
     from stylenet.jobs import Job
@@ -123,21 +123,11 @@ def _paint(options: argparse.Namespace) -> int:
     if not work:
         return 0
 
-    import torch  # only now: what is refused above is refused at once
-
-    with megapixels_allowed(settings.max_megapixels), _progress() as progress:
-        bar = progress.add_task("painting", total=len(work))
-        layers = _load(styles, masks, options, lambda part: progress.update(bar, completed=finished + part))
-        finished = 0
-
-        def advance() -> None:
-            nonlocal finished
-            finished += 1
-            progress.update(bar, completed=finished)
-
-        if options.device != "cpu" and torch.cuda.is_available():
+    with megapixels_allowed(settings.max_megapixels), Bar(len(work)) as bar:
+        layers, on_gpu = _load(styles, masks, options, bar.part)
+        if on_gpu:
             settings = replace(settings, pixels_together=2**22)
-        result = batch.run(work, layers, settings, advance)
+        result = batch.run(work, layers, settings, bar.advance)
     return _report(work, result, name)
 
 
@@ -205,18 +195,21 @@ def _load(
     masks: Sequence[str | None],
     options: argparse.Namespace,
     part: Callable[[float], None],
-) -> list[Layer]:
+) -> tuple[list[Layer], bool]:
+    """The brushes, and whether a GPU moves them."""
     from stylenet.painting import Layer
     from stylenet.stylizer import Stylizer
 
     layers = []
+    on_gpu = False
     for networks, mask in zip(styles, masks, strict=True):
         brushes = []
         for name, weight in networks:
             stylizer = Stylizer.load(name, options.device)
+            on_gpu = on_gpu or stylizer.device.startswith("cuda")
             brushes.append((partial(stylizer.paint_pictures, tile=options.tile, progress=part), weight))
         layers.append(Layer(brushes, _read_mask(mask) if mask else None))
-    return layers
+    return layers, on_gpu
 
 
 def _read_mask(path: str) -> Image.Image:
@@ -238,15 +231,6 @@ def _print_networks() -> None:
         print(f"{name:24} {path}")
     if not networks:
         print("None yet; train one: python -m stylenet.train style=starry_night")
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)  # standard output may carry a picture
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _report(jobs: Sequence[Job], result: Result, name: str) -> int:

@@ -1,49 +1,56 @@
-"""Paint pictures with a trained network: the API that people import."""
+"""Paint pictures with a trained network: the API that people import.
+
+On a CPU, OpenVINO paints (`engine`) and PyTorch is not even imported; on a GPU, in tiles and where OpenVINO is missing,
+PyTorch does.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from stylenet import checkpoint
+from stylenet import checkpoint, memory
 from stylenet.errors import ConfigError, PictureError
 from stylenet.image import Array, to_array, to_picture
 from stylenet.painting import Controls, Layer, paint
 from stylenet.photo import Photo, from_picture, read_photo
-from stylenet.tiling import fits_in_memory, paint_in_tiles
-from stylenet.transformer_net import TransformerNet
 
-Paintable = str | Path | Image.Image | np.ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stylenet.engine import Engine
+    from stylenet.transformer_net import TransformerNet
+
+    Paintable = str | Path | Image.Image | np.ndarray | Tensor
+
 Progress = Callable[[float], None]  # called with the part done, from 0 to 1
+log = logging.getLogger(__name__)
 
 
 class Stylizer:
     """A network, ready to paint: `Stylizer.load("starry_night")("photo.jpg").save("painted.jpg")`.
 
     Args:
-        net: the network.
-        card: what its model file says.
+        model: what a model file holds.
         device: `cpu`, `cuda` ...; default: a GPU where there is one.
 
     Raises:
         ConfigError: for a device that this machine does not have.
     """
 
-    def __init__(self, net: TransformerNet, card: checkpoint.ModelCard, device: str | None = None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            self.net = net.to(self.device).to(memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError) as error:
-            sentence = str(error).splitlines()[0]
-            raise ConfigError(f"The device {self.device!r} cannot be used here: {sentence}") from None
-        self.card = card
+    def __init__(self, model: checkpoint.Model, device: str | None = None) -> None:
+        self.device = device or ("cuda" if memory.has_gpu() else "cpu")
+        self.model = model
+        self.card = model.card
+        self._engine = self._make_engine() if self.device == "cpu" else None
+        if self._engine is None:
+            _ = self.net  # now, so that a device that cannot be used is refused before anything is painted
 
     @classmethod
     def load(cls, name_or_path: str | Path, device: str | None = None) -> Stylizer:
@@ -51,8 +58,20 @@ class Stylizer:
 
         Raises:
             ModelFileError: when there is none, or the file is broken or foreign.
+            ConfigError: for a device that this machine does not have.
         """
-        return cls(*checkpoint.load(checkpoint.find_network(name_or_path)), device)
+        return cls(checkpoint.read(checkpoint.find_network(name_or_path)), device)
+
+    @cached_property
+    def net(self) -> TransformerNet:
+        """The network as a PyTorch module on the device, made when it is first asked for."""
+        import torch
+
+        try:
+            return checkpoint.build(self.model).to(self.device).to(memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            sentence = str(error).splitlines()[0]
+            raise ConfigError(f"The device {self.device!r} cannot be used here: {sentence}") from None
 
     def __call__(
         self, picture: Paintable, *, mask: Image.Image | None = None, tile: bool | None = None, **controls: Any
@@ -90,22 +109,57 @@ class Stylizer:
             tile: one by one in tiles with the whole picture's statistics, which needs little memory; slower. Default:
                 when a picture would not fit in the memory that is free.
             progress: called with the part done while painting in tiles.
+
+        Raises:
+            PictureError: for pictures smaller than the network can take, and when they are not to be painted in tiles
+                and the memory does not suffice.
         """
-        if tile is False or (tile is None and fits_in_memory(self.net, pictures[0].size, self.device)):
+        if tile is False or (tile is None and self._fits(pictures[0].size)):
             try:
                 painted = self.paint(np.concatenate([to_array(picture) for picture in pictures]))
                 return [to_picture(image[None]) for image in painted]
-            except (MemoryError, RuntimeError) as error:  # the CPU's allocator raises a plain RuntimeError
-                if tile is False or not (isinstance(error, MemoryError) or "memory" in str(error)):
+            except (MemoryError, RuntimeError) as error:  # PyTorch's allocator on a CPU raises a plain RuntimeError
+                if not (isinstance(error, MemoryError) or "memory" in str(error)):
                     raise
+                if tile is False:
+                    size = "{} x {} px".format(*pictures[0].size)
+                    raise PictureError(f"The memory does not suffice for {size}; allow tiles.") from None
+        from stylenet.tiling import paint_in_tiles
+
         return [paint_in_tiles(self.net, picture, self.device, progress) for picture in pictures]
 
-    @torch.inference_mode()
     def paint(self, images: Array) -> Array:
         """(N, 3, H, W), RGB in [0, 1] -> the same, painted, not yet clamped."""
-        batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-        painted: Array = self.net(batch).cpu().numpy()
+        if self._engine:
+            return self._engine.paint(images)
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+            painted: Array = self.net(batch).cpu().numpy()
         return painted
+
+    def _make_engine(self) -> Engine | None:
+        from stylenet.engine import Engine
+
+        try:
+            return Engine(self.model)
+        except ImportError as error:
+            log.warning("OpenVINO cannot be imported, so PyTorch paints, several times slower: %s", error)
+            return None
+
+    def _fits(self, size: tuple[int, int]) -> bool:
+        architecture = self.model.architecture
+        needed = memory.engine_bytes(architecture) if self._engine else memory.pytorch_bytes(architecture)
+        largest = memory.largest_that_fits(size, needed, self.device)
+        if largest is None:
+            return True
+        log.warning(
+            "%d x %d px would take %.1f GB, more than half of the memory that is free (up to %d x %d px would fit): "
+            "painting in tiles, which takes longer and looks the same.",
+            *size, size[0] * size[1] * needed / 1e9, *largest,
+        )  # fmt: skip
+        return False
 
 
 def _as_photo(picture: Paintable) -> Photo:
@@ -113,11 +167,12 @@ def _as_photo(picture: Paintable) -> Photo:
         return read_photo(picture)
     if isinstance(picture, Image.Image):
         return from_picture(picture)
-    pixels = picture.detach().cpu().float().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
-    if isinstance(picture, Tensor) and pixels.ndim == 4 and pixels.shape[0] == 1:
-        pixels = pixels[0]
-    if isinstance(picture, Tensor) and pixels.ndim == 3:
-        pixels = pixels.transpose(1, 2, 0)
+    if isinstance(picture, np.ndarray):
+        pixels = picture
+    else:
+        pixels = picture.detach().cpu().float().numpy()
+        pixels = pixels[0] if pixels.ndim == 4 and pixels.shape[0] == 1 else pixels
+        pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise PictureError(
             f"A picture of shape {tuple(picture.shape)} was given; an array is (H, W, 3), a tensor (3, H, W)."

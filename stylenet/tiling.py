@@ -29,17 +29,7 @@ from stylenet.sources import Convolved, Doubled, Normalized, Picture, Region, So
 from stylenet.transformer_net import ConvBlock, ResidualBlock, TransformerNet, UpsampleBlock
 
 TILE_VALUES = 4_000_000  # the most values in one tensor: 16 MB in float32
-UNKNOWN_MEMORY = 4e9  # taken for free where the system does not tell
 Progress = Callable[[float], None]
-
-
-def fits_in_memory(net: TransformerNet, size: tuple[int, int], device: str) -> bool:
-    """Whether painting a picture of (width, height) whole takes at most half of the memory that is free."""
-    widths = cast(list[int], net.arguments["widths"])
-    # The last doubling is the peak: its input, the same mirrored at the borders, and its output, all in float32; with
-    # the convolution's own working space 1.6 times that, 1000 bytes per pixel, was measured on a CPU.
-    needed = size[0] * size[1] * 4 * (2 * widths[min(1, len(widths) - 1)] + widths[0]) * 1.6
-    return needed <= _free_memory(device) / 2
 
 
 @torch.inference_mode()
@@ -65,7 +55,7 @@ def paint_in_tiles(
     Raises:
         PictureError: for a picture that is too small, or a temporary folder without enough space.
     """
-    net.check_size(photo.height, photo.width)
+    net.architecture.check_size(photo.height, photo.width)
     plan = _Walk(net, photo, device, None, tile_values)
     plan.run()
     folder = Path(tempfile.gettempdir())
@@ -97,7 +87,7 @@ class _Walk:
 
     def run(self) -> Image.Image:
         layers = list(self.net.layers)
-        source: Source = Picture(self.photo, self.net.stride, self.device)
+        source: Source = Picture(self.photo, self.net.architecture.stride, self.device)
         for index, layer in enumerate(layers[:-1]):
             if isinstance(layer, ResidualBlock):
                 source = self._residual(source, layer)
@@ -189,22 +179,3 @@ def _stored(source: Source) -> Stored | None:
 
 def _bytes(source: Source) -> int:
     return source.channels * source.size[0] * source.size[1] * 2  # float16
-
-
-def _free_memory(device: str) -> float:
-    """Bytes that are free for use, as far as the system tells."""
-    if device.startswith("cuda"):
-        return float(torch.cuda.mem_get_info(device)[0])
-    limits = [float("inf")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        limits.append(float(fields["MemAvailable"].split()[0]) * 1024)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        files = [Path("/sys/fs/cgroup") / name for name in (limit, used)]  # of a container
-        if all(file.is_file() for file in files) and files[0].read_text().strip().isdigit():
-            limits.append(float(files[0].read_text()) - float(files[1].read_text()))
-    return min(limits) if min(limits) < float("inf") else UNKNOWN_MEMORY

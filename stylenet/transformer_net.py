@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylenet.errors import ConfigError, PictureError, require_number
+from stylenet.architecture import NORM_EPSILON, Architecture, Convolution, Residual
 
 
 class TransformerNet(nn.Module):
@@ -23,30 +24,18 @@ class TransformerNet(nn.Module):
       residual block keeps its size;
     * a linear last layer in the [0, 1] scale instead of a scaled tanh, which gets trapped in black and white areas.
 
-    Args:
-        widths: channels after the first convolution and after each halving; the paper's are (32, 64, 128).
-        residual_blocks: blocks at the lowest resolution; the paper has 5.
-        kernel_size: of the first and last convolution, odd; the paper's is 9.
-
-    Raises:
-        ConfigError: for widths, blocks or a kernel that make no network.
+    What its layers are is described in `architecture`, and so what its arguments mean and which are refused.
     """
 
     def __init__(self, widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
         super().__init__()
-        _check(widths, residual_blocks, kernel_size)
-        self.arguments = {
-            "widths": list(widths),
-            "residual_blocks": residual_blocks,
-            "kernel_size": kernel_size,
-        }
-        self.stride = 2 ** (len(widths) - 1)
-        self.min_size = self.stride * (kernel_size // 2 + 1)
-        down = [ConvBlock(3, widths[0], kernel_size)]
-        down += [ConvBlock(a, b, 3, stride=2) for a, b in pairwise(widths)]
-        blocks = [ResidualBlock(widths[-1]) for _ in range(residual_blocks)]
-        up = [UpsampleBlock(b, a) for a, b in reversed(list(pairwise(widths)))]
-        self.layers = nn.Sequential(*down, *blocks, *up, _conv(widths[0], 3, kernel_size))
+        self.architecture = Architecture(list(widths), residual_blocks, kernel_size)
+        self.layers = nn.Sequential(*map(_module, self.architecture.layers()))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it takes to make another of this shape."""
+        return asdict(self.architecture)
 
     def forward(self, image: Tensor) -> Tensor:
         """Paint.
@@ -61,37 +50,27 @@ class TransformerNet(nn.Module):
             PictureError: for a picture smaller than `min_size`.
         """
         height, width = image.shape[-2:]
-        self.check_size(height, width)
+        self.architecture.check_size(height, width)
         # Halved sizes must double back exactly: grow to a multiple of the stride, paint, cut back.
-        padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
+        stride = self.architecture.stride
+        padded = F.pad(image, (0, -width % stride, 0, -height % stride), mode="reflect")
         painted: Tensor = self.layers(padded - 0.5) + 0.5  # centred, as the weights' initialisation assumes
         return painted[..., :height, :width]
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise a `PictureError` for a picture smaller than `min_size`."""
-        if min(height, width) < self.min_size:
-            raise PictureError(
-                f"The picture is {width} x {height} px; the network takes {self.min_size} x {self.min_size} and larger."
-            )
 
 
 class ConvBlock(nn.Sequential):
     """Convolution, instance normalisation, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> None:
-        super().__init__(_conv(inputs, outputs, kernel_size, stride), _norm(outputs), nn.ReLU())
+    def __init__(self, layer: Convolution) -> None:
+        super().__init__(_conv(layer), _norm(layer.outputs), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and the identity, without a last ReLU (Gross and Wilber 2016, as Johnson uses)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, layer: Residual) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *ConvBlock(channels, channels, 3),
-            _conv(channels, channels, 3),
-            _norm(channels),
-        )
+        self.body = nn.Sequential(*ConvBlock(layer.first), _conv(layer.second), _norm(layer.second.outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -102,26 +81,26 @@ class ResidualBlock(nn.Module):
 class UpsampleBlock(nn.Sequential):
     """Nearest-neighbour doubling, then a `ConvBlock`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), *ConvBlock(inputs, outputs, 3))
+    def __init__(self, layer: Convolution) -> None:
+        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), *ConvBlock(layer))
 
 
-def _conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, padding_mode="reflect")
+def _module(layer: Convolution | Residual) -> nn.Module:
+    if isinstance(layer, Residual):
+        return ResidualBlock(layer)
+    if not layer.norm:
+        return _conv(layer)
+    return UpsampleBlock(layer) if layer.doubled else ConvBlock(layer)
+
+
+def _conv(layer: Convolution) -> nn.Conv2d:
+    padding = layer.kernel_size // 2
+    return nn.Conv2d(
+        layer.inputs, layer.outputs, layer.kernel_size, layer.stride, padding=padding, padding_mode="reflect"
+    )
 
 
 def _norm(channels: int) -> nn.GroupNorm:
     # Instance normalisation by another name: one group per channel. PyTorch's InstanceNorm2d copies the features out of
     # channels_last and back; without these copies a step of the network takes a tenth less on a CPU.
-    return nn.GroupNorm(channels, channels)
-
-
-def _check(widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
-    if not widths:
-        raise ConfigError("model.widths must be one or more channel counts, not empty.")
-    for width in widths:
-        require_number("model.widths", width, 1, whole=True)
-    require_number("model.residual_blocks", residual_blocks, 0, whole=True)
-    require_number("model.kernel_size", kernel_size, 1, whole=True)
-    if kernel_size % 2 == 0:
-        raise ConfigError(f"model.kernel_size must be odd, not {kernel_size}.")
+    return nn.GroupNorm(channels, channels, eps=NORM_EPSILON)

@@ -20,6 +20,14 @@ from stylenet.vgg import Encoder
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compile does not go to the user's cache folder, nor come from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def photo() -> torch.Tensor:
     """A bundled photograph, 64 px high: (1, 3, 64, W)."""

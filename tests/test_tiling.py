@@ -14,7 +14,7 @@ from PIL import Image
 
 from stylenet.errors import ModelFileError, PictureError
 from stylenet.image import to_array, to_picture
-from stylenet.tiling import fits_in_memory, paint_in_tiles
+from stylenet.tiling import paint_in_tiles
 from stylenet.transformer_net import TransformerNet
 
 SIZES = [(101, 67), (64, 64), (43, 90), (500, 24), (24, 400)]  # odd, even, tall, very wide, very tall
@@ -34,7 +34,7 @@ def make_net(*arguments: object) -> TransformerNet:
 @pytest.mark.parametrize("arguments", [([8, 12, 16], 2, 9), ([8], 1, 3), ([8, 12], 0, 5), ([4, 6, 8, 10], 1, 3)])
 def test_tiles_equal_the_whole(arguments: tuple[object, ...], size: tuple[int, int]) -> None:
     net = make_net(*arguments)
-    photo = small_photo(max(size[0], net.min_size), max(size[1], net.min_size))
+    photo = small_photo(max(size[0], net.architecture.min_size), max(size[1], net.architecture.min_size))
     tiled = np.asarray(paint_in_tiles(net, photo, tile_values=6000), np.float64)
     distance = np.abs(tiled - np.asarray(whole(net, photo), np.float64))
     assert distance.mean() < 0.15  # of 255: the rounding to 8 bits, here and there to the other side
@@ -58,12 +58,6 @@ def test_progress_reaches_the_end() -> None:
     assert len(parts) > 20
     assert parts == sorted(parts)
     assert parts[-1] == pytest.approx(1)
-
-
-def test_small_pictures_fit_and_enormous_ones_do_not() -> None:
-    net = make_net([8, 12, 16], 1, 3)
-    assert fits_in_memory(net, (64, 64), "cpu")
-    assert not fits_in_memory(net, (1_000_000, 1_000_000), "cpu")
 
 
 def test_too_small() -> None:

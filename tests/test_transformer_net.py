@@ -16,7 +16,7 @@ def test_any_size_comes_back_at_its_own_size(net: TransformerNet, height: int, w
 
 
 def test_smallest_size_works_and_a_smaller_one_is_refused(net: TransformerNet) -> None:
-    size = net.min_size
+    size = net.architecture.min_size
     assert net(torch.rand(1, 3, size, size)).shape[-1] == size
     with pytest.raises(PictureError, match=f"{size - 1} x {size} px"):
         net(torch.rand(1, 3, size, size - 1))
@@ -30,6 +30,12 @@ def test_the_papers_network_has_the_papers_size() -> None:
     convolutions += (128 * 9 * 64 + 64) + (64 * 9 * 32 + 32) + (32 * 81 * 3 + 3)
     norms = 2 * (32 + 64 + 128 + 10 * 128 + 64 + 32)
     assert sum(parameter.numel() for parameter in net.parameters()) == convolutions + norms
+
+
+@pytest.mark.parametrize("arguments", [([32, 64, 128], 5, 9), ([16, 32, 64], 4, 5), ([8], 0, 1), ([4, 6, 8, 10], 2, 3)])
+def test_its_description_names_every_weight(arguments: tuple[list[int], int, int]) -> None:
+    net = TransformerNet(*arguments)
+    assert dict(net.architecture.shapes()) == {name: tuple(p.shape) for name, p in net.state_dict().items()}
 
 
 def test_contrast_and_brightness_of_the_photo_are_normalised_away(net: TransformerNet) -> None:

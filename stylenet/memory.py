@@ -1,0 +1,82 @@
+"""How much memory painting a picture whole takes, how much there is, and whether there is a GPU to do it on."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import cast
+
+from stylenet.architecture import Architecture
+
+SHARE = 0.5  # of the free memory that one painting may take
+UNKNOWN_MEMORY = 4e9  # taken for free where the system does not tell
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "C:/Windows/System32/nvcuda.dll")  # NVIDIA, AMD, WSL, Windows
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch finds a GPU; it is asked only where a driver is, since importing it takes seconds."""
+    if "torch" not in sys.modules and not any(Path(driver).exists() for driver in DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def engine_bytes(architecture: Architecture) -> float:
+    """Bytes per pixel that `engine.Engine` takes at its peak, in float32; less in bfloat16.
+
+    The peak is at full resolution: what the last normalisation or mirroring reads and writes, the last convolution's
+    rows, or the last doubling; then the picture and its painting as floats. For the standard network that makes 342,
+    and 326 to 348 were measured at 256 to 2048 px.
+    """
+    width, half = _last_widths(architecture)
+    values = max(2 * width, width + 3 * architecture.kernel_size, width + half / 2)
+    return 4 * values * 1.1 + 60
+
+
+def pytorch_bytes(architecture: Architecture) -> float:
+    """Bytes per pixel that `transformer_net.TransformerNet` takes at its peak, without gradients.
+
+    The last doubling is the peak: its input, the same mirrored at the borders, and its output, all in float32; with
+    the convolution's own working space 1.6 times that, 1000 bytes per pixel, was measured on a CPU.
+    """
+    width, half = _last_widths(architecture)
+    return 4 * (2 * half + width) * 1.6
+
+
+def largest_that_fits(size: tuple[int, int], bytes_per_pixel: float, device: str) -> tuple[int, int] | None:
+    """A smaller (width, height) of the same proportions that takes no more than its share of the free memory.
+
+    `None` when the size itself does.
+    """
+    room = SHARE * free_memory(device) / bytes_per_pixel
+    scale = math.sqrt(max(0.0, room) / (size[0] * size[1]))
+    return None if scale >= 1 else (int(size[0] * scale), int(size[1] * scale))
+
+
+def free_memory(device: str) -> float:
+    """Bytes that are free for use, as far as the system tells."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    limits = [float("inf")]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        limits.append(float(fields["MemAvailable"].split()[0]) * 1024)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        files = [Path("/sys/fs/cgroup") / name for name in (limit, used)]  # of a container
+        if all(file.is_file() for file in files) and files[0].read_text().strip().isdigit():
+            limits.append(float(files[0].read_text()) - float(files[1].read_text()))
+    return min(limits) if min(limits) < float("inf") else UNKNOWN_MEMORY
+
+
+def _last_widths(architecture: Architecture) -> tuple[int, int]:
+    """Channels at full resolution, and at half of it where the network has that."""
+    widths = cast(list[int], architecture.widths)
+    return widths[0], widths[min(1, len(widths) - 1)]
