@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylenet.errors import ConfigError, StylenetError
 
-Optimizer = Literal["lbfgs", "adam"]
+Optimizer = Literal["lbfgs", "adam", "gradient"]
 Objective = Callable[[], Mapping[str, Tensor]]  # reads the parameters; scalars by name, one of them `total`
 HISTORY = 50  # gradients that L-BFGS remembers; more costs memory (two pictures each) and gains little
 FIRST_CHANGE = 1 / 255  # of a value, in the mean, in L-BFGS's first step, before it has measured any curvature
@@ -39,9 +39,9 @@ def descend(
     Args:
         parameters: float32 leaves that require gradients; L-BFGS stalls in half precision.
         objective: what the parameters are worth.
-        optimizer: `lbfgs` or `adam`.
+        optimizer: `lbfgs`, `adam` or `gradient`: steps along the gradient over its mean absolute value, as dreams take.
         iterations: at most.
-        learning_rate: 1 is L-BFGS's natural step; Adam's is in the parameters' own scale.
+        learning_rate: 1 is L-BFGS's natural step; the others' is in the parameters' own scale.
 
     Yields:
         One `Step` after each step.
@@ -82,4 +82,18 @@ def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -
         )
     if name == "adam":
         return torch.optim.Adam(parameters, learning_rate)
-    raise ConfigError(f"The optimizer is 'lbfgs' or 'adam', not {name!r}.")
+    if name == "gradient":
+        return _NormalizedGradient(parameters, {"lr": learning_rate})
+    raise ConfigError(f"The optimizer is 'lbfgs', 'adam' or 'gradient', not {name!r}.")
+
+
+class _NormalizedGradient(torch.optim.Optimizer):
+    """Steps of a mean length of `lr`, however steep it is (Mordvintsev et al. 2015)."""
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        value = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.sub_(group["lr"] * parameter.grad / parameter.grad.abs().mean().clamp(min=1e-20))
+        return value
