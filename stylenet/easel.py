@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from stylenet.color import keep_luminance_only
+from stylenet.dashboards import Dashboards
 from stylenet.descent import Optimizer
 from stylenet.errors import ConfigError
 from stylenet.gatys import Painter, Scale, State
@@ -30,7 +30,7 @@ class Easel:
         folder: the run's.
         every: iterations from one preview to the next.
         keep_previews: each in a file of its own, besides.
-        loggers: Lightning's.
+        dashboards: of the run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Easel:
         folder: Path,
         every: int,
         keep_previews: bool,
-        loggers: Sequence[Any],
+        dashboards: Dashboards,
     ) -> None:
         self.painter = painter
         self.state = state
@@ -50,7 +50,7 @@ class Easel:
         self.preview = folder / "preview.jpg"
         self.every = every
         self.keep_previews = keep_previews
-        self.loggers = loggers
+        self.dashboards = dashboards
 
     def paint(self, optimizer: Optimizer, learning_rate: float) -> None:
         """Descend to the end; `state` is there at any moment."""
@@ -64,9 +64,7 @@ class Easel:
         stage, iteration = self.painter.stages[self.state.scale], self.state.iteration
         what = f"{stage.width} x {stage.height} px: iteration {iteration} of {stage.iterations}"
         meter.show(self._work_done(), what, losses)
-        values = {f"optimize/{name}": value for name, value in losses.items()}
-        for logger in self.loggers:
-            logger.log_metrics(values, self._iterations_done())
+        self.dashboards.log(losses, self._iterations_done())
         if iteration % self.every == 0 or iteration == stage.iterations:
             self.keep()
 
@@ -77,12 +75,7 @@ class Easel:
         save_image(picture, self.preview)
         if self.keep_previews:
             save_image(picture, self.folder / "previews" / f"iteration_{step:05d}.jpg")
-        if self.loggers:  # whose libraries take seconds to import
-            from stylenet.loggers import log_picture
-
-            log_picture(self.loggers, "picture", picture, step)
-            for logger in self.loggers:
-                logger.save()
+        self.dashboards.show(picture, step)
 
     def picture(self) -> Image.Image:
         """The pixels as a picture, in the colours of the photo where they are kept."""

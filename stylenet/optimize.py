@@ -55,7 +55,7 @@ def optimize(cfg: DictConfig) -> None:
         interrupted = True
         easel.keep()
     finally:
-        watch = close(easel)
+        watch = easel.dashboards.close()
     if interrupted:
         print(f"\nStopped. The picture as it is: {shortest(easel.preview)}")
         print(f"Resume: {resume_command(easel.folder)}")
@@ -68,31 +68,20 @@ def optimize(cfg: DictConfig) -> None:
         raise SystemExit(130)
 
 
-def close(easel: Easel) -> list[str]:
-    """Close the dashboards, if there are any, and say how to watch them."""
-    if not easel.loggers:  # whose libraries take seconds to import
-        return []
-    from stylenet.loggers import finish, how_to_watch
-
-    watch = how_to_watch(easel.loggers, easel.folder)
-    finish(easel.loggers)
-    return watch
-
-
 def make_easel(cfg: DictConfig) -> Easel:
     """Everything that a run needs, checked."""
     from omegaconf import OmegaConf
 
     photo = open_content(cfg)  # before anything that takes seconds
+    from stylenet.dashboards import Dashboards
     from stylenet.easel import Easel
 
     painter = make_painter(cfg, photo)
     state = first_state(cfg, painter)
-    loggers = [build(logger) for logger in (cfg.get("logger") or {}).values()]
-    for logger in loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    dashboards = Dashboards(cfg.get("logger"), settings, Path(cfg.folder), "optimize")
     colors = photo if cfg.preserve_color == "luminance" else None
-    return Easel(painter, state, colors, Path(cfg.folder), cfg.preview_every, cfg.keep_previews, loggers)
+    return Easel(painter, state, colors, Path(cfg.folder), cfg.preview_every, cfg.keep_previews, dashboards)
 
 
 def find_output(cfg: DictConfig) -> Path:
