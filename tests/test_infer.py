@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
 from stylenet import Stylizer, checkpoint
+from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, PictureError
 from stylenet.image import load_image
 from stylenet.infer import main, parse_style
@@ -268,6 +271,25 @@ def test_as_a_program(run_program: Program, models: Path, tmp_path: Path) -> Non
     assert run_program("infer", ["photo.jpg"]).returncode == 2  # argparse's own: no style
     (tmp_path / "runs").symlink_to(models / "runs")
     assert "lines" in run_program("infer", ["--list"]).stdout
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_keeps_what_was_painted_and_nothing_half_made(models: Path, tmp_path: Path) -> None:
+    model = str(models / "runs" / "dots.safetensors")
+    command = [sys.executable, "-m", "stylenet.infer", str(SAMPLE), "-s", model, "-o", "painted", "--format", "png"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob("painted/*.png")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "stopped; what was painted is kept" in said
+    assert "Traceback" not in said
+    kept = sorted((tmp_path / "painted").iterdir())
+    assert 0 < len(kept) < len(list(SAMPLE.glob("*.jpg")))
+    for path in kept:
+        with Image.open(path) as painted:
+            painted.load()  # whole, every one
 
 
 def test_painting_imports_neither_lightning_nor_hydra() -> None:
