@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DREAM_SIZE, NEURON_SIZE = 512, 160  # px, unless told otherwise: a photo's shorter side; one of several pictures' sides
+DREAM_SIZE, NEURON_SIZE = 512, 144  # px, unless told otherwise: a photo's shorter side; one of several pictures' sides
 
 
 @dataclass

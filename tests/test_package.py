@@ -33,5 +33,5 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_help_of_the_command_lines_imports_no_torch() -> None:
-    for name in ("train", "infer"):
+    for name in ("train", "infer", "optimize", "dream", "evaluate"):
         assert "torch" not in modules_after(f"import stylenet.{name}"), name
