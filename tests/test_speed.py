@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program
+from conftest import Program, assert_one_sentence
 from torch import Tensor, nn
 
+from stylenet.architecture import Architecture
 from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError
 from stylenet.image import load_image
 from stylenet.losses import PerceptualLoss
+from stylenet.memory import free_memory, training_bytes
 from stylenet.speed import PAYS_FROM, choose_compile, choose_precision, processor_has_bfloat16
 from stylenet.transformer_net import TransformerNet
 from stylenet.vgg import Encoder
@@ -145,6 +148,7 @@ def test_without_a_compiler_training_goes_on_with_one_line(run_program: Program,
 PAGE_FAULTS = """
 import resource, sys
 import numpy as np
+from stylenet.memory import free_memory, training_bytes
 from stylenet.speed import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
@@ -163,3 +167,24 @@ def test_memory_is_kept_from_step_to_step() -> None:
         for how in ("keep", "give_back")
     }
     assert faults["keep"] < faults["give_back"] / 10
+
+
+def test_a_step_that_does_not_fit_says_what_would_before_it_starts(run_program: Program) -> None:
+    result = run_program("train", ["data=sample", "logger=csv", "data.size=20000", "style.size=64"])
+    assert_one_sentence(result, "4 crops of 20000 px", "GB are free", "data.size=", "would fit")
+    size = re.search(r"data\.size=(\d+)", result.stderr)
+    assert size
+    architecture = Architecture(widths=[32, 64, 128], residual_blocks=5, kernel_size=9)
+    assert training_bytes(architecture, 4, int(size[1])) <= 1.1 * free_memory("cpu")
+
+
+def test_the_memory_of_a_step_is_what_was_said(tmp_path: Path) -> None:
+    """A whole training program, whose libraries count too; measured by a process that is small itself."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from measured_process import run_measured
+
+    settings = ["steps=2", "data.size=256", "data.early_size=256", "data=sample", "data.workers=0", "logger=csv"]
+    settings += ["trainer.accelerator=cpu", "trainer.precision=32-true", f"hydra.run.dir={tmp_path}"]
+    measured = run_measured("stylenet.train", [*settings, "model=small", "data.batch_size=2"])
+    architecture = Architecture(widths=[16, 32, 64], residual_blocks=4, kernel_size=5)
+    assert measured.peak_memory_gb * 1e9 == pytest.approx(training_bytes(architecture, 2, 256), rel=0.25)
