@@ -225,7 +225,9 @@ def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress
     """The most memory that whole commands use: painting each size, and training with crops of 256 px."""
     rows: Numbers = {}
     bar = progress.add_task("memory", total=2 * len(options.sizes) + len(TRAINING_SIZES))
-    for name, path in make_networks(folder).items():
+    names = {"johnson": "painting", "small": "painting, model=small"}
+    for model, path in make_networks(folder).items():
+        name = names[model]
         for size in options.sizes:
             save_image(make_photo(size), folder / "photo.jpg")
             measured = run_measured("stylenet.infer", [str(folder / "photo.jpg"), "--overwrite", "-s", str(path)])

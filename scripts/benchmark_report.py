@@ -47,6 +47,7 @@ def plot(results: Mapping[str, Numbers], path: Path) -> None:
         for name, points in curves.items():
             axis.plot(*zip(*points, strict=True), marker="o", label=name)
         axis.set(xscale="log", xlabel="px of a square picture's side", ylabel=label, yscale="log")
+        axis.minorticks_off()
         axis.set_xticks([256, 512, 1024, 2048, 4096], ["256", "512", "1024", "2048", "4096"], minor=False)
         axis.grid(alpha=0.3)
         if curves:
