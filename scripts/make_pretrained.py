@@ -1,4 +1,4 @@
-"""Make the bundled networks again, from the committed configs alone.
+"""Make networks to bundle with the package, from the committed configs alone.
 
     python scripts/make_pretrained.py                     all of them, from the bundled photographs or COCO
     python scripts/make_pretrained.py great_wave          some
@@ -48,13 +48,14 @@ def main() -> None:
     """Make the networks asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("styles", nargs="*", metavar="STYLE", help=f"of {', '.join(STYLES)} (default: all)")
-    ours, _, overrides = " ".join(sys.argv[1:]).partition(" -- ")
-    options = parser.parse_args(ours.split())
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    options, overrides = parser.parse_args(words[:end]), words[end + 1 :]
     for style in options.styles or STYLES:
         if style not in STYLES:
-            raise ConfigError(f"{style} is not among the bundled networks; they are {', '.join(STYLES)}.")
+            raise ConfigError(f"{style} is not among the networks to bundle; they are {', '.join(STYLES)}.")
         try:
-            print(make(style, overrides.split()))
+            print(make(style, overrides))
         except (subprocess.CalledProcessError, KeyboardInterrupt):
             raise SystemExit(f"The training for {style} did not end; what was bundled before stays.") from None
 
