@@ -158,7 +158,7 @@ def measure_one(
         rows[name] = {"objective": total, **unseen.distances(objective.painting, pixels, tensor)}
         if name in ("network", OTHER):
             rows[name]["iterations"] = ruler.equalled(curve.totals, total)
-    save_image(to_picture(objective.painting.numpy()), unit / "painting.png")
+    save_image(to_picture(objective.painting.cpu().numpy()), unit / "painting.png")
     numbers = {
         "size": size,
         "photo": photo.name,

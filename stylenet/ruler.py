@@ -25,6 +25,11 @@ from stylenet.vgg import Encoder
 SETTINGS = ("content_weights", "style_weights", "total_variation_weight", "statistic", "normalization")
 
 
+def _device() -> torch.device:
+    """Where everything here is measured: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a network was trained to reach, and its painting: (1, 3, H, W), as large as in training."""
@@ -47,8 +52,8 @@ def objective_of(card: ModelCard) -> Objective:
         loss = {name: training["loss"][name] for name in SETTINGS}
         style, encoder = training["style"], training["encoder"]
         layers = [*loss["content_weights"], *loss["style_weights"]]
-        painting = torch.from_numpy(load_image(find_painting(style["image"]), style["size"]))
-        seer = Encoder(layers, encoder["weights"], encoder["pooling"], encoder.get("padding", "zeros"))
+        painting = torch.from_numpy(load_image(find_painting(style["image"]), style["size"])).to(_device())
+        seer = Encoder(layers, encoder["weights"], encoder["pooling"], encoder.get("padding", "zeros")).to(_device())
         return Objective(PerceptualLoss(seer, painting, **loss), painting)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"The model file for {card.style} does not say how it was trained ({error}).") from None
@@ -87,8 +92,8 @@ def gatys_curve(
         keep: iterations after which the picture is kept.
         advance: called after each.
     """
-    content = objective.loss.content_targets(photo)
-    pixels = start.clone().requires_grad_()
+    content = objective.loss.content_targets(photo.to(_device()))
+    pixels = start.to(_device(), copy=True).requires_grad_()
     curve = Curve([], [], {})
     began = time.perf_counter()
 
@@ -100,7 +105,7 @@ def gatys_curve(
         curve.totals.append(step.losses["total"])
         curve.seconds.append(time.perf_counter() - began)
         if step.iteration in keep:
-            curve.pictures[step.iteration] = pixels.detach().clamp(0, 1).clone()
+            curve.pictures[step.iteration] = pixels.detach().clamp(0, 1).cpu()
         advance()
     return curve
 
@@ -108,7 +113,8 @@ def gatys_curve(
 @torch.no_grad()
 def measure(objective: Objective, photo: Tensor, picture: Tensor) -> float:
     """The objective of a picture: (1, 3, H, W), RGB in [0, 1], of the photo's size."""
-    return float(objective.loss(picture, objective.loss.content_targets(photo))["total"])
+    content = objective.loss.content_targets(photo.to(_device()))
+    return float(objective.loss(picture.to(_device()), content)["total"])
 
 
 def equalled(totals: Sequence[float], value: float) -> float | None:
@@ -143,7 +149,7 @@ class UnseenLayers:
 
     def __init__(self, content: Sequence[str], style: Sequence[str]) -> None:
         self.content, self.style = list(content), list(style)
-        self.encoder = Encoder([*content, *style])
+        self.encoder = Encoder([*content, *style]).to(_device())
 
     @torch.no_grad()
     def distances(self, painting: Tensor, photo: Tensor, picture: Tensor) -> dict[str, float]:
@@ -157,8 +163,8 @@ class UnseenLayers:
         Returns:
             `content` and `style`.
         """
-        seen, there = self.encoder(picture), self.encoder(photo, self.content)
-        grams = self.encoder(painting, self.style)
+        seen, there = self.encoder(picture.to(_device())), self.encoder(photo.to(_device()), self.content)
+        grams = self.encoder(painting.to(_device()), self.style)
         content = [float(content_loss(seen[name], there[name])) for name in self.content]
         style = [float(style_loss(gram_matrix(seen[name]), gram_matrix(grams[name]))) for name in self.style]
         return {"content": sum(content) / len(content), "style": sum(style) / len(style)}
