@@ -64,6 +64,7 @@ class Architecture:
         widths: channels after the first convolution and after each halving; the paper's are (32, 64, 128).
         residual_blocks: blocks at the lowest resolution; the paper has 5.
         kernel_size: of the first and last convolution, odd; the paper's is 9.
+        grain: deviation of the noise that is added to the photo, in the scale of pixels from 0 to 1; see `grain`.
 
     Raises:
         ConfigError: for widths, blocks or a kernel that make no network.
@@ -72,6 +73,7 @@ class Architecture:
     widths: Sequence[int]
     residual_blocks: int
     kernel_size: int
+    grain: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.widths:
@@ -82,6 +84,7 @@ class Architecture:
         require_number("model.kernel_size", self.kernel_size, 1, whole=True)
         if self.kernel_size % 2 == 0:
             raise ConfigError(f"model.kernel_size must be odd, not {self.kernel_size}.")
+        require_number("model.grain", self.grain, 0, 1)
 
     @property
     def stride(self) -> int:
@@ -116,6 +119,10 @@ class Architecture:
         for index, (narrow, wide) in enumerate(reversed(changes), first):
             yield _block(f"layers.{index}", 1, wide, narrow, 3, doubled=True)
         yield Convolution(f"layers.{first + len(changes)}", self.widths[0], 3, self.kernel_size)
+
+    def is_like(self, other: Architecture) -> bool:
+        """Whether weights fit both."""
+        return list(self.shapes()) == list(other.shapes())
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The names and shapes of all weights, lazily."""

@@ -21,6 +21,7 @@ import numpy as np
 from stylenet import architecture, engine_cache
 from stylenet.architecture import NORM_EPSILON, Convolution, Residual
 from stylenet.checkpoint import Model
+from stylenet.grain import grain
 from stylenet.image import Array
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Engine:
         """
         height, width = images.shape[ROWS:]
         self.architecture.check_size(height, width)
+        if self.architecture.grain:
+            images = images + np.float32(self.architecture.grain) * grain(0, height, 0, width)
         below, right = -height % self.architecture.stride, -width % self.architecture.stride
         if below or right:  # halved sizes must double back exactly
             images = np.pad(images, ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")

@@ -66,6 +66,7 @@ def evaluate(cfg: DictConfig) -> None:
                 for size in settings["sizes"]:
                     for photo in photos:
                         what = f"{name}, {photo.stem}, {size} px"
+                        after = done + size**2 * settings["iterations"]  # a curve may end early
 
                         def advance(size: int = size, what: str = what) -> None:
                             nonlocal done
@@ -73,10 +74,9 @@ def evaluate(cfg: DictConfig) -> None:
                             meter.show(done, what, {})
 
                         unit = folder / "measured" / name / f"{photo.stem}_{size}"
-                        if (unit / "numbers.json").is_file():
-                            done += size**2 * settings["iterations"]
-                            continue
-                        measure_one(unit, stylizer, objective, photo, size, settings, unseen, advance)
+                        if not (unit / "numbers.json").is_file():
+                            measure_one(unit, stylizer, objective, photo, size, settings, unseen, advance)
+                        done = after
     except KeyboardInterrupt:
         print(f"\nStopped. Go on: python -m stylenet.evaluate resume={shortest(folder)}, with the same settings")
         raise SystemExit(130) from None
@@ -147,8 +147,10 @@ def measure_one(
         candidates[OTHER] = other_picture(Path(settings["pictures"]), photo, picture.size)
     noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(settings["seed"]))
     begin = pixels if settings["init"] == "content" else noise
-    keep = sorted({*settings["sheet"], settings["iterations"]})
-    curve = ruler.gatys_curve(objective, pixels, begin, settings["iterations"], keep, advance)
+    keep = [step for step in settings["sheet"] if step <= settings["iterations"]]
+    painted = torch.from_numpy(to_array(candidates["network"]))
+    until = ruler.measure(objective, pixels, painted) if settings["stop_when_equalled"] else 0.0
+    curve = ruler.gatys_curve(objective, pixels, begin, settings["iterations"], keep, advance, until)
     candidates |= {f"Gatys {step}": to_picture(kept.numpy()) for step, kept in curve.pictures.items()}
     rows: dict[str, dict[str, float | None]] = {}
     for name, candidate in candidates.items():

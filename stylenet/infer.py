@@ -21,10 +21,14 @@ if TYPE_CHECKING:  # --help takes none of these
     from stylenet.jobs import Job
     from stylenet.painting import Layer
 
+SHEET_SIZE = 320  # px of the shorter side of each painting on a sheet
 FORMATS = ("jpg", "png", "webp", "avif", "tiff", "bmp", "gif")
 
 EXAMPLES = """\
 examples:
+  which networks there are; the same in pictures: one photo in every style, in photo_styles.jpg
+    python -m stylenet.infer --list
+    python -m stylenet.infer --sheet photo.jpg
   a photo; the result is photo_starry_night.jpg beside it
     python -m stylenet.infer photo.jpg --style starry_night
   under a name of your choice, or every picture of a folder, sub-folders too, into another
@@ -58,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         "file; NAME:0.6,NAME:0.4 mixes; once per mask to use several")  # fmt: skip
     add("-o", "--output", metavar="PATH", help="file, folder, or - for standard output; default: beside the photo")
     add("--list", action="store_true", help="show the networks that --style finds by name, and stop")
+    add("--sheet", metavar="PHOTO", help="paint one photo with each of them, on one sheet, and stop")
 
     files = parser.add_argument_group("files").add_argument
     files("--format", choices=FORMATS, help="of the results; default: by the output's name, or as each photo has it")
@@ -93,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.list:
         _print_networks()
+        return
+    if options.sheet:
+        _make_sheet(options)
         return
     if not options.inputs:
         parser.error("name a photo, a folder, or - for standard input (--help shows examples)")
@@ -224,13 +232,37 @@ def _read_mask(path: str) -> Image.Image:
 
 
 def _print_networks() -> None:
-    from stylenet.checkpoint import list_networks
+    from stylenet.checkpoint import list_networks, read_card
+    from stylenet.errors import ModelFileError
 
     networks = list_networks()
     for name, path in sorted(networks.items()):
-        print(f"{name:24} {path}")
-    if not networks:
-        print("None yet; train one: python -m stylenet.train style=starry_night")
+        try:
+            steps = f"{read_card(path).training.get('steps_done', '?')} steps"
+        except ModelFileError:
+            steps = "broken"
+        print(f"{name:24} {path.stat().st_size / 1e6:5.1f} MB {steps:>12}  {path}")
+    print("One photo in all of them: python -m stylenet.infer --sheet photo.jpg")
+
+
+def _make_sheet(options: argparse.Namespace) -> None:
+    from stylenet import jobs
+    from stylenet.checkpoint import list_networks
+    from stylenet.image import megapixels_allowed, open_picture, save_image
+    from stylenet.sheet import style_sheet
+
+    settings = _settings(options)
+    networks = dict(sorted(list_networks().items()))
+    existing: jobs.Existing = "overwrite" if options.overwrite else "refuse"
+    suffix = f".{options.format}" if options.format else None
+    (job, *more), _ = jobs.plan([options.sheet], options.output, "styles", suffix, existing)
+    if more or not job.source or not job.target:
+        raise ConfigError("A sheet shows one photo from a file, and goes to a file; give --sheet PHOTO and -o FILE.")
+    with megapixels_allowed(settings.max_megapixels), Bar(len(networks)) as bar:
+        photo = open_picture(job.source)
+        sheet = style_sheet(photo, networks, options.size or SHEET_SIZE, options.device, bar.advance)
+    save_image(sheet, job.target)
+    print(f"{job.target}: {len(networks)} styles, {sheet.width} x {sheet.height} px", file=sys.stderr)
 
 
 def _report(jobs: Sequence[Job], result: Result, name: str) -> int:

@@ -52,7 +52,7 @@ class StyleTransfer(pl.LightningModule):
         self.warmup_fraction = warmup_fraction
         self.steps = steps
         self.finite: Tensor | None = None  # whether all losses since the last check were; read without haste on a GPU
-        self.compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
+        self.compiled: Callable[[Tensor, Tensor | None], dict[str, Tensor]] | None = None
         self.save_hyperparameters(dict(settings))
         self.strict_loading = False  # a checkpoint holds what was learned, not the frozen encoder
 
@@ -95,18 +95,26 @@ class StyleTransfer(pl.LightningModule):
         losses = self._losses(batch.photos)
         self.log_dict({f"held_out/{name}": value for name, value in losses.items()}, batch_size=len(batch.photos))
 
+    def _noise(self, photos: Tensor) -> Tensor | None:
+        """A step's grain: another at every step, and the same again in a run that was resumed."""
+        if not self.net.architecture.grain:
+            return None
+        random = torch.Generator(photos.device).manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)
+        return torch.randn(photos.shape, generator=random, device=photos.device)
+
     def _training_losses(self, photos: Tensor) -> dict[str, Tensor]:
+        noise = self._noise(photos)
         if self.compiled is not None:
             try:
-                return self.compiled(photos)
+                return self.compiled(photos, noise)
             except (BackendCompilerFailed, InductorError) as error:
                 sentence = str(error).strip().splitlines()[0]
                 log.warning("Going on without compiling, which needs a C++ compiler that works: %s", sentence)
                 self.compiled = None
-        return self._losses(photos)
+        return self._losses(photos, noise)
 
-    def _losses(self, photos: Tensor) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.loss(self.net(photos), self.loss.content_targets(photos))
+    def _losses(self, photos: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.loss(self.net(photos, noise), self.loss.content_targets(photos))
         return losses
 
     def configure_optimizers(self) -> Any:

@@ -113,11 +113,10 @@ def write(folder: Path, settings: Mapping[str, Any], measured: Measured, summary
 
 
 def plot(measured: Measured, path: Path) -> None:
-    """Johnson's Figure 5: Gatys' curves, median and range over the photos, and the networks' objectives across them."""
+    """Johnson's Figure 5: Gatys' curve for each photo, and the network's objective, the photos' median, across them."""
     import matplotlib
 
     matplotlib.use("Agg")
-    import numpy as np
     from matplotlib import pyplot
 
     sizes = sorted({size for by_size in measured.values() for size in by_size}, key=int)
@@ -126,16 +125,14 @@ def plot(measured: Measured, path: Path) -> None:
     )
     for axes, (name, by_size) in zip(grid, measured.items(), strict=True):
         for axis, size in zip(axes, sizes, strict=True):
-            curves = np.array([entry["totals"] for entry in by_size[size]])
-            steps = np.arange(curves.shape[1])
-            axis.fill_between(steps, curves.min(0), curves.max(0), color="0.88")
-            axis.plot(steps, np.median(curves, 0), color="0.35", label="Gatys")
+            for place, entry in enumerate(by_size[size]):
+                axis.plot(entry["totals"], color="0.6", linewidth=1, label="" if place else "Gatys, a line a photo")
             for who, color in (("network", "tab:blue"), (OTHER, "tab:orange")):
                 values = [entry["rows"][who]["objective"] for entry in by_size[size] if who in entry["rows"]]
                 if values:
-                    axis.axhline(float(np.median(values)), color=color, label=name if who == "network" else who)
+                    axis.axhline(statistics.median(values), color=color, label=name if who == "network" else who)
             axis.set(title=f"{size} px", xlabel="iterations of L-BFGS", ylabel="objective")
-            axis.set_ylim(0, float(np.quantile(curves[:, 0], 0.5)) * 1.1)
+            axis.set_ylim(0, 2.5 * max(entry["rows"]["network"]["objective"] for entry in by_size[size]))
             axis.legend(frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
@@ -186,7 +183,7 @@ def _page(folder: Path, settings: Mapping[str, Any], summary: Mapping[str, Row],
 <h1>Networks beside the slow method</h1>
 <p>Gatys' method lets the pixels of a photo descend the very objective that a network was trained on, here by L-BFGS
 from {start}. A network equals as many iterations as it takes until the curve comes down to the network's one pass
-(Johnson et al. 2016, Figure 5). Grey: the range over the photos.</p>
+(Johnson et al. 2016, Figure 5).</p>
 <p>{_inline(folder / "curves.png")}</p>
 <table><tr>{head}</tr>{body}</table>
 <p>* relative errors on layers that training did not use: content {", ".join(settings["unseen"]["content"])}, style

@@ -81,16 +81,21 @@ def gatys_curve(
     iterations: int,
     keep: Sequence[int],
     advance: Callable[[], None],
+    until: float = 0.0,
 ) -> Curve:
     """Let the pixels descend a network's own objective by L-BFGS, at the photo's size from the first iteration on.
+
+    After each iteration they are clipped to [0, 1], as Johnson et al. do (section 4.1, "Baseline"): the network's
+    picture has 8 bits per channel too.
 
     Args:
         objective: the network's.
         photo: (1, 3, H, W), RGB in [0, 1].
         start: (1, 3, H, W), where the descent begins.
-        iterations: how many.
-        keep: iterations after which the picture is kept.
+        iterations: how many, at most.
+        keep: iterations after which the picture is kept; the last one's always is.
         advance: called after each.
+        until: once the objective is lower than this, and all of `keep` are there, the curve ends.
     """
     content = objective.loss.content_targets(photo.to(_device()))
     pixels = start.to(_device(), copy=True).requires_grad_()
@@ -104,9 +109,14 @@ def gatys_curve(
     for step in descend([pixels], terms, "lbfgs", iterations, 1.0):
         curve.totals.append(step.losses["total"])
         curve.seconds.append(time.perf_counter() - began)
+        with torch.no_grad():
+            pixels.clamp_(0, 1)
         if step.iteration in keep:
-            curve.pictures[step.iteration] = pixels.detach().clamp(0, 1).cpu()
+            curve.pictures[step.iteration] = pixels.detach().to("cpu", copy=True)
         advance()
+        if step.losses["total"] < until and step.iteration >= max(keep, default=0):
+            break
+    curve.pictures[len(curve.totals)] = pixels.detach().cpu()
     return curve
 
 

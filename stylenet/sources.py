@@ -17,7 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylenet.architecture import Architecture
 from stylenet.errors import ModelFileError
+from stylenet.grain import grain
 from stylenet.image import to_array
 
 
@@ -52,14 +54,16 @@ class Source(ABC):
 
 
 class Picture(Source):
-    """The photo as the network sees it: centred, and grown by reflection to a multiple of the network's stride."""
+    """The photo as the network sees it: with grain, centred, and grown by reflection to a multiple of the stride."""
 
     channels = 3
     load = 3.0
 
-    def __init__(self, photo: Image.Image, stride: int, device: str) -> None:
+    def __init__(self, photo: Image.Image, architecture: Architecture, device: str) -> None:
         self.photo = photo
+        self.grain = architecture.grain
         self.device = device
+        stride = architecture.stride
         self.size = (photo.height + -photo.height % stride, photo.width + -photo.width % stride)
 
     def read(self, region: Region) -> Tensor:
@@ -67,6 +71,8 @@ class Picture(Source):
 
     def _crop(self, region: Region) -> Tensor:
         pixels = to_array(self.photo.crop((region.left, region.top, region.right, region.bottom)))
+        if self.grain:
+            pixels += np.float32(self.grain) * grain(region.top, region.bottom, region.left, region.right)
         return torch.from_numpy(pixels).to(self.device)
 
 

@@ -87,7 +87,7 @@ class _Walk:
 
     def run(self) -> Image.Image:
         layers = list(self.net.layers)
-        source: Source = Picture(self.photo, self.net.architecture.stride, self.device)
+        source: Source = Picture(self.photo, self.net.architecture, self.device)
         for index, layer in enumerate(layers[:-1]):
             if isinstance(layer, ResidualBlock):
                 source = self._residual(source, layer)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylenet.architecture import NORM_EPSILON, Architecture, Convolution, Residual
+from stylenet.grain import grain
 
 
 class TransformerNet(nn.Module):
@@ -22,14 +24,15 @@ class TransformerNet(nn.Module):
       checkerboard;
     * reflection at every convolution instead of zeros or one 40 px frame: no dark border, no cropped shortcut, so a
       residual block keeps its size;
-    * a linear last layer in the [0, 1] scale instead of a scaled tanh, which gets trapped in black and white areas.
+    * a linear last layer in the [0, 1] scale instead of a scaled tanh, which gets trapped in black and white areas;
+    * a little noise on the photo (`grain`): strokes instead of one repeating weave in plain skies.
 
     What its layers are is described in `architecture`, and so what its arguments mean and which are refused.
     """
 
-    def __init__(self, widths: Sequence[int], residual_blocks: int, kernel_size: int) -> None:
+    def __init__(self, widths: Sequence[int], residual_blocks: int, kernel_size: int, grain: float = 0.0) -> None:
         super().__init__()
-        self.architecture = Architecture(list(widths), residual_blocks, kernel_size)
+        self.architecture = Architecture(list(widths), residual_blocks, kernel_size, grain)
         self.layers = nn.Sequential(*map(_module, self.architecture.layers()))
 
     @property
@@ -37,11 +40,12 @@ class TransformerNet(nn.Module):
         """What it takes to make another of this shape."""
         return asdict(self.architecture)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
         """Paint.
 
         Args:
             image: (N, 3, H, W), RGB in [0, 1]; any H and W of at least `min_size`.
+            noise: (N, 3, H, W), of deviation 1: training draws its own; default: `grain.grain`, always the same.
 
         Returns:
             (N, 3, H, W), RGB, about [0, 1]; `image.save_image` holds the one clamp.
@@ -51,6 +55,10 @@ class TransformerNet(nn.Module):
         """
         height, width = image.shape[-2:]
         self.architecture.check_size(height, width)
+        if self.architecture.grain:
+            if noise is None:
+                noise = torch.from_numpy(grain(0, height, 0, width)).to(image)
+            image = image + self.architecture.grain * noise
         # Halved sizes must double back exactly: grow to a multiple of the stride, paint, cut back.
         stride = self.architecture.stride
         padded = F.pad(image, (0, -width % stride, 0, -height % stride), mode="reflect")

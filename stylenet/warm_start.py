@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenet import checkpoint
+from stylenet.architecture import Architecture
 from stylenet.errors import ConfigError
 from stylenet.image import to_array
 from stylenet.losses import gram_matrix, style_loss
@@ -37,7 +38,7 @@ def warm_start(net: TransformerNet, init: str, painting: Tensor, encoder: Encode
     """
     path = nearest(net, painting, encoder) if init == "auto" else checkpoint.find_network(init)
     learned, card = checkpoint.load(path)
-    if learned.arguments != net.arguments:
+    if not learned.architecture.is_like(net.architecture):
         raise ConfigError(
             f"init={init} is a network of another shape ({card.network}) than model= asks for ({net.arguments}); "
             "leave init away, or choose the model it was trained with."
@@ -52,7 +53,7 @@ def nearest(net: TransformerNet, painting: Tensor, encoder: Encoder) -> Path:
     distances = {}
     for path in sorted(checkpoint.BUNDLED.glob(f"*{checkpoint.EXTENSION}")):
         card = checkpoint.read_card(path)
-        if dict(card.network) == net.arguments:
+        if Architecture(**card.network).is_like(net.architecture):
             with Image.open(io.BytesIO(card.thumbnail)) as thumbnail:
                 grams = _grams(torch.from_numpy(to_array(thumbnail.convert("RGB"))), encoder)
             distances[path] = sum(float(style_loss(grams[layer], wanted[layer])) for layer in wanted)

@@ -28,7 +28,7 @@ from stylenet.styles import PAINTINGS
 from stylenet.vgg import Encoder
 
 NETWORK = BUNDLED / "starry_night.safetensors"
-QUICK = ["sizes=[64]", "iterations=12", "sheet=[5]", f"networks=[{NETWORK}]", "count=2"]
+QUICK = ["sizes=[64]", "init=content", "iterations=12", "sheet=[5]", f"networks=[{NETWORK}]", "count=2"]
 UNSEEN = ["relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_1"]
 
 
@@ -49,7 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name in ("neuschwanstein_castle", "dog"):
         photo = resize_picture(open_picture(SAMPLE / f"{name}.jpg"), 64)
         save_image(stylizer.paint_pictures([photo])[0], pictures / f"{name}.png")
-    run(folder, f"pictures={pictures}", f"photos={_photos(folder / 'photos')}")
+    run(folder, f"pictures={pictures}", f"photos={_photos(folder / 'photos')}", "stop_when_equalled=false")
     return folder, pictures
 
 
@@ -80,7 +80,10 @@ def test_the_numbers_of_one_picture_by_hand(folders: tuple[Path, Path]) -> None:
     assert numbers["rows"]["network"]["objective"] == pytest.approx(objective, rel=1e-3)
 
     pixels = photo.clone().requires_grad_()
-    totals = [step.losses["total"] for step in descend([pixels], lambda: loss(pixels, content), "lbfgs", 12, 1.0)]
+    totals = []
+    for step in descend([pixels], lambda: loss(pixels, content), "lbfgs", 12, 1.0):
+        totals.append(step.losses["total"])
+        pixels.data.clamp_(0, 1)
     assert numbers["totals"] == pytest.approx(totals, rel=1e-3)
     after = next(index for index, total in enumerate(totals) if total <= objective)
     iterations = after - (objective - totals[after]) / (totals[after - 1] - totals[after])
@@ -127,6 +130,13 @@ def test_the_page_needs_nothing_else(folders: tuple[Path, Path]) -> None:
     assert "http" not in re.sub(r'src="[^"]*"', "", page)
     with Image.open(folders[0] / "starry_night.jpg") as sheet:
         assert sheet.height > 2 * 220
+
+
+def test_the_slow_method_stops_once_it_is_better(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    run(tmp_path, f"photos={folders[0] / 'photos'}", "count=1", "iterations=60", "init=noise")
+    numbers = read(tmp_path, "dog")
+    assert 5 < len(numbers["totals"]) < 60
+    assert numbers["totals"][-1] < numbers["rows"]["network"]["objective"] < min(numbers["totals"][:-1])
 
 
 def test_what_was_measured_is_not_measured_again(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def make_net(*arguments: object) -> TransformerNet:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("arguments", [([8, 12, 16], 2, 9), ([8], 1, 3), ([8, 12], 0, 5), ([4, 6, 8, 10], 1, 3)])
+@pytest.mark.parametrize("arguments", [([8, 12, 16], 2, 9, 0.1), ([8], 1, 3), ([8, 12], 0, 5), ([4, 6, 8, 10], 1, 3)])
 def test_tiles_equal_the_whole(arguments: tuple[object, ...], size: tuple[int, int]) -> None:
     net = make_net(*arguments)
     photo = small_photo(max(size[0], net.architecture.min_size), max(size[1], net.architecture.min_size))

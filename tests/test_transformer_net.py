@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stylenet.errors import ConfigError, PictureError
+from stylenet.grain import SIDE, grain
 from stylenet.transformer_net import TransformerNet
 
 
@@ -48,6 +49,25 @@ def test_a_flat_picture_stays_flat_up_to_its_border(net: TransformerNet) -> None
     assert float(painted.std(dim=(2, 3)).max()) < 1e-4  # zero padding would darken a frame of several pixels
 
 
+def test_grain_is_there_and_always_the_same(net: TransformerNet) -> None:
+    torch.manual_seed(0)
+    grainy = TransformerNet([8, 12, 16], 1, 5, grain=0.1)
+    photo = torch.full((1, 3, 64, 64), 0.5)
+    painted = grainy(photo).detach()
+    assert torch.equal(painted, grainy(photo))
+    assert float(painted.std(dim=(2, 3)).min()) > 0.1
+    assert float(net(photo).detach().std(dim=(2, 3)).max()) < 1e-4  # the same weights find nothing to paint without it
+    assert not torch.allclose(painted, grainy(photo, torch.randn(photo.shape)), atol=0.1)
+
+
+def test_grain_of_a_region_is_a_part_of_the_whole() -> None:
+    whole = grain(0, 40, 0, SIDE + 30)
+    assert abs(float(whole.mean())) < 0.01
+    assert abs(float(whole.std()) - 1) < 0.01
+    assert (grain(10, 20, 30, 50) == whole[:, :, 10:20, 30:50]).all()
+    assert (whole[..., :30] == whole[..., SIDE:]).all()  # it repeats
+
+
 def test_no_checkerboard() -> None:
     """On smooth pictures, an untrained network's finest frequencies hold no more than its neighbours do."""
     torch.manual_seed(1)
@@ -69,3 +89,5 @@ def test_no_checkerboard() -> None:
 def test_arguments_that_make_no_network(widths: list[int], blocks: int, kernel: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         TransformerNet(widths, blocks, kernel)
+    with pytest.raises(ConfigError, match="grain"):
+        TransformerNet([8], 1, 3, grain=-0.1)
