@@ -238,6 +238,7 @@ def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress
             progress.update(bar, advance=1)
     for size in TRAINING_SIZES:
         short = ["steps=2", f"data.size={size}", f"data.early_size={size}", "data=sample", "logger=csv"]
+        short += ["model=johnson", "data.batch_size=4"]
         measured = run_measured("stylenet.train", [*short, f"hydra.run.dir={folder / str(size)}"])
         rows[f"training, {size} px"] = {"peak memory, GB": measured.peak_memory_gb}
         progress.update(bar, advance=1)

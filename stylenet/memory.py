@@ -66,8 +66,9 @@ def check_training(architecture: Architecture, crops: int, size: int) -> None:
     fitting = [f"data.size={int(size * room**0.5) // 8 * 8}"]
     if int(crops * room) >= 1:
         fitting.append(f"data.batch_size={int(crops * room)}")
+    many = "s" if crops > 1 else ""
     raise ConfigError(
-        f"A step of {crops} crops of {size} px takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
+        f"A step of {crops} crop{many} of {size} px takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
         f"GB are free; {' or '.join(fitting)} would fit."
     )
 

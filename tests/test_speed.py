@@ -170,7 +170,9 @@ def test_memory_is_kept_from_step_to_step() -> None:
 
 
 def test_a_step_that_does_not_fit_says_what_would_before_it_starts(run_program: Program) -> None:
-    result = run_program("train", ["data=sample", "logger=csv", "model=johnson", "data.size=20000", "style.size=64"])
+    result = run_program(
+        "train", ["data=sample", "logger=csv", "model=johnson", "data.batch_size=4", "data.size=20000", "style.size=64"]
+    )
     assert_one_sentence(result, "4 crops of 20000 px", "GB are free", "data.size=", "would fit")
     size = re.search(r"data\.size=(\d+)", result.stderr)
     assert size
