@@ -73,8 +73,10 @@ def section(name: str) -> str:
     widths = "-".join(map(str, card.network["widths"]))
     facts = (
         f"{path.stat().st_size / 1e6:.1f} MB (widths {widths}), {card.training['steps_done']} steps, "
-        f"held-out loss {card.losses['held_out/total']:.2f}."
+        f"held-out loss {card.losses['held_out/total']:.2f}"
     )
+    equal = [f"{card.evaluation[key]:.0f} at {key.split(', ')[1]}" for key in card.evaluation if "iterations" in key]
+    facts += f", [equal to](evaluation.md) {' and '.join(equal)} iterations of Gatys' method." if equal else "."
     return f"\n## {name}\n\n{titles()[painting.name]}. {facts}\n\n![{name}](gallery/{name}.jpg)\n"
 
 

@@ -41,6 +41,7 @@ class ModelCard:
         network: the arguments of `Architecture`, verbatim.
         training: the settings it was trained with.
         losses: the last losses of the training, by name.
+        evaluation: what `stylenet.evaluate` found, by name.
         thumbnail: the painting, small, as JPEG.
     """
 
@@ -48,6 +49,7 @@ class ModelCard:
     network: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Mapping[str, float] = field(default_factory=dict)
     thumbnail: bytes = b""
 
 

@@ -29,7 +29,7 @@ def engine_bytes(architecture: Architecture) -> float:
     """Bytes per pixel that `engine.Engine` takes at its peak, in float32; less in bfloat16.
 
     The peak is at full resolution: what the last normalisation or mirroring reads and writes, the last convolution's
-    rows, or the last doubling; then the picture and its painting as floats. For the standard network that makes 342,
+    rows, or the last doubling; then the picture and its painting as floats. For the paper's network that makes 342,
     and 326 to 348 were measured at 256 to 2048 px.
     """
     width, half = _last_widths(architecture)
@@ -50,7 +50,7 @@ def pytorch_bytes(architecture: Architecture) -> float:
 def training_bytes(architecture: Architecture, crops: int, size: int) -> float:
     """Bytes that training takes at its peak on a CPU, in float32, with the default encoder and losses.
 
-    Measured: 1.3 to 5.2 GB for the standard network and 4 crops of 64 to 384 px (6,850 bytes per pixel), and 4.2 GB for
+    Measured: 1.3 to 5.2 GB for the paper's network and 4 crops of 64 to 384 px (6,850 bytes per pixel), and 4.2 GB for
     the small one at 384 px (5,580).
     """
     width, _ = _last_widths(architecture)

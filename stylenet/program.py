@@ -103,14 +103,22 @@ def shortest(path: Path) -> Path:
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf `${stem:path/to/name.jpg}`, which gives `name`; of several paths their names in a row."""
+    """Teach OmegaConf two functions.
+
+    `${stem:path/to/name.jpg}` gives `name`; of several paths their names in a row.
+    `${either:${init},1,2}` gives 1 where `init` is set, and 2 where it is null.
+    """
     from omegaconf import ListConfig, OmegaConf
 
     def stem(path: object) -> str:
         paths = path if isinstance(path, ListConfig) else [path]
         return "_".join(Path(str(one)).stem for one in paths)
 
+    def either(value: object, then: object, otherwise: object) -> object:
+        return otherwise if value is None else then
+
     OmegaConf.register_new_resolver("stem", stem, replace=True)
+    OmegaConf.register_new_resolver("either", either, replace=True)
 
 
 def _sentence(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 python -m stylenet.train style=great_wave                  a bundled painting
 python -m stylenet.train style.image=my/painting.jpg       your own
-python -m stylenet.train style.image=my/painting.jpg experiment=warm
+python -m stylenet.train style.image=my/painting.jpg init=auto
                                                            the same in minutes, from a network that can paint already
 python -m stylenet.train experiment=quick                  a first look in minutes
 python -m stylenet.train experiment=johnson                the paper's 40,000 steps
