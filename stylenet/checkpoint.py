@@ -41,16 +41,16 @@ class ModelCard:
         network: the arguments of `Architecture`, verbatim.
         training: the settings it was trained with.
         losses: the last losses of the training, by name.
-        evaluation: what `stylenet.evaluate` found, by name.
         thumbnail: the painting, small, as JPEG.
+        evaluation: what `stylenet.evaluate` found, by name.
     """
 
     style: str
     network: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
-    evaluation: Mapping[str, float] = field(default_factory=dict)
     thumbnail: bytes = b""
+    evaluation: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,10 @@ class Engine:
         height, width = images.shape[ROWS:]
         self.architecture.check_size(height, width)
         if self.architecture.grain:
-            images = images + np.float32(self.architecture.grain) * grain(0, height, 0, width)
+            noise = grain(0, height, 0, width)
+            noise *= self.architecture.grain
+            images = images + noise
+            del noise
         below, right = -height % self.architecture.stride, -width % self.architecture.stride
         if below or right:  # halved sizes must double back exactly
             images = np.pad(images, ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")

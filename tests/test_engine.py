@@ -101,8 +101,8 @@ def test_several_threads_may_paint_at_once(tmp_path: Path, net: TransformerNet) 
 
 
 def test_too_small(bundled: Model) -> None:
-    with pytest.raises(PictureError, match="19 x 40 px; the network takes 20 x 20"):
-        Engine(bundled).paint(np.zeros((1, 3, 40, 19), np.float32))
+    with pytest.raises(PictureError, match="11 x 40 px; the network takes 12 x 12"):
+        Engine(bundled).paint(np.zeros((1, 3, 40, 11), np.float32))
 
 
 def test_compiled_engines_are_kept_and_found(cache: Path, tmp_path: Path, net: TransformerNet) -> None:
