@@ -29,8 +29,8 @@ def engine_bytes(architecture: Architecture) -> float:
     """Bytes per pixel that `engine.Engine` takes at its peak, in float32; less in bfloat16.
 
     The peak is at full resolution: what the last normalisation or mirroring reads and writes, the last convolution's
-    rows, or the last doubling; then the picture, with grain, and its painting as floats. For the paper's network that makes 342,
-    and 326 to 348 were measured at 256 to 2048 px.
+    rows, or the last doubling; then the picture, with grain, and its painting as floats. For the paper's network
+    without grain that makes 342, and 326 to 348 were measured at 256 to 2048 px.
     """
     width, half = _last_widths(architecture)
     values = max(2 * width, width + 3 * architecture.kernel_size, width + half / 2)
