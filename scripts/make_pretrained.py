@@ -59,7 +59,7 @@ def stamp(evaluation: Path) -> None:
     for style, values in found.items():
         path = BUNDLED / f"{style}{EXTENSION}"
         net, card = load(path)
-        print(export(net, replace(card, evaluation=values), path))
+        print(export(net, replace(card, evaluation={**card.evaluation, **values}), path))
 
 
 @one_sentence
