@@ -183,7 +183,8 @@ class PhotoDataModule(pl.LightningDataModule):
         scale: least and most share of a picture's area that a crop covers.
         batch_size: crops to a step.
         steps: steps of the whole run.
-        workers: processes that read pictures; 0 reads in the training process.
+        workers: processes that read pictures; 0 reads in the training process. Default: 2 where a GPU trains, and 0
+            where the processor does, which reading beside it only disturbs.
         cache_mb: decoded photographs that each of them keeps.
         seed: of the order, the crops and the flips.
 
@@ -202,7 +203,7 @@ class PhotoDataModule(pl.LightningDataModule):
         scale: Sequence[float],
         batch_size: int,
         steps: int,
-        workers: int,
+        workers: int | None,
         cache_mb: float,
         seed: int,
     ) -> None:
@@ -210,6 +211,7 @@ class PhotoDataModule(pl.LightningDataModule):
         low, high = scale
         self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high))
         _check(self.schedule)
+        workers = (2 if torch.cuda.is_available() else 0) if workers is None else workers
         require_number("data.workers", workers, 0, whole=True)
         require_number("data.cache_mb", cache_mb, 0)
         self.workers, self.cache_mb, self.seed = workers, cache_mb, seed

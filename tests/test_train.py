@@ -312,7 +312,7 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     assert (cfg.steps, cfg.data.batch_size, cfg.data.size, cfg.data.early_fraction) == (40000, 4, 256, 0.0)
 
 
-@pytest.mark.parametrize(("init", "steps"), [("null", 3000), ("auto", 1000), ("runs/a.safetensors", 1000)])
+@pytest.mark.parametrize(("init", "steps"), [("null", 3000), ("auto", 800), ("runs/a.safetensors", 800)])
 def test_a_network_that_can_paint_takes_fewer_steps(tmp_path: Path, init: str, steps: int) -> None:
     cfg = make_config(tmp_path, f"init={init}")
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
