@@ -40,7 +40,11 @@ STYLES = {  # painting: the one it starts from
 def make(style: str, overrides: list[str]) -> Path:
     """Train one network in a folder of its own and put it among the bundled ones."""
     first = STYLES[style]
-    start = ["steps=1000", f"init={os.path.relpath(BUNDLED / first)}{EXTENSION}"] if first else []
+    start = (
+        ["steps=1000", "trainer.val_check_interval=500", f"init={os.path.relpath(BUNDLED / first)}{EXTENSION}"]
+        if first
+        else []
+    )
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "stylenet.train", f"style={style}", "logger=csv", f"hydra.run.dir={folder}"]
         subprocess.run([*command, *start, *overrides], check=True)
