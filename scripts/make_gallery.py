@@ -26,7 +26,7 @@ PHOTOS = ("neuschwanstein_castle", "dog", "machu_picchu", "gatewayof_india", "ei
 CELL = 360  # px of a painted square's side: as painted, so that strokes are seen as they are
 INSET = 90  # px of the photograph in its corner
 GAP = 6
-QUALITY = 85
+QUALITY = 80
 HEAD = """\
 # Gallery
 
@@ -75,9 +75,9 @@ def section(name: str) -> str:
         f"{path.stat().st_size / 1e6:.1f} MB (widths {widths}), {card.training['steps_done']} steps, "
         f"held-out loss {card.losses['held_out/total']:.2f}"
     )
-    equal = [f"{card.evaluation[key]:.0f} at {key.split(', ')[1]}" for key in card.evaluation if "iterations" in key]
-    facts += f", [equal to](evaluation.md) {' and '.join(equal)} iterations of Gatys' method." if equal else "."
-    return f"\n## {name}\n\n{titles()[painting.name]}. {facts}\n\n![{name}](gallery/{name}.jpg)\n"
+    iterations = card.evaluation.get("iterations, 256 px")
+    facts += f", equal to [{iterations:.0f} iterations](evaluation.md) of Gatys' method at 256 px" if iterations else ""
+    return f"\n## {name}\n\n{titles()[painting.name]}. {facts}.\n\n![{name}](gallery/{name}.jpg)\n"
 
 
 @one_sentence

@@ -183,7 +183,8 @@ class Keeper(Callback):
             self._keep(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the finished network, and name the pictures that were skipped."""
+        """Keep the finished network with its last held-out losses, and name the pictures that were skipped."""
+        self.kept = -1  # what was kept after the last step had not seen them yet
         self._keep(trainer, pl_module)
         if self.skipped:
             log.warning("Unreadable pictures skipped: %d", len(self.skipped))

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 
 HEIGHT = 220  # px of a sheet's pictures
 GAP, LINE = 6, 20  # px of white, and of a line of text
+PANELS = 4  # of a plot side by side, at most, where there is one size
 OTHER = "other"
 
 
@@ -119,21 +121,25 @@ def plot(measured: Measured, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    sizes = sorted({size for by_size in measured.values() for size in by_size}, key=int)
+    panels = [(name, size, entries) for name, by_size in measured.items() for size, entries in by_size.items()]
+    sizes = max(len(by_size) for by_size in measured.values())
+    columns = sizes if sizes > 1 else min(PANELS, len(panels))
+    rows = math.ceil(len(panels) / columns)
     figure, grid = pyplot.subplots(
-        len(measured), len(sizes), figsize=(4.2 * len(sizes), 3.3 * len(measured)), squeeze=False, layout="constrained"
+        rows, columns, figsize=(4.2 * columns, 3.3 * rows), squeeze=False, layout="constrained"
     )
-    for axes, (name, by_size) in zip(grid, measured.items(), strict=True):
-        for axis, size in zip(axes, sizes, strict=True):
-            for place, entry in enumerate(by_size[size]):
-                axis.plot(entry["totals"], color="0.6", linewidth=1, label="" if place else "Gatys, a line a photo")
-            for who, color in (("network", "tab:blue"), (OTHER, "tab:orange")):
-                values = [entry["rows"][who]["objective"] for entry in by_size[size] if who in entry["rows"]]
-                if values:
-                    axis.axhline(statistics.median(values), color=color, label=name if who == "network" else who)
-            axis.set(title=f"{size} px", xlabel="iterations of L-BFGS", ylabel="objective")
-            axis.set_ylim(0, 2.5 * max(entry["rows"]["network"]["objective"] for entry in by_size[size]))
-            axis.legend(frameon=False)
+    for axis in grid.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, size, entries) in zip(grid.flat, panels, strict=False):
+        for place, entry in enumerate(entries):
+            axis.plot(entry["totals"], color="0.6", linewidth=1, label="" if place else "Gatys, a line a photo")
+        for who, color in (("network", "tab:blue"), (OTHER, "tab:orange")):
+            values = [entry["rows"][who]["objective"] for entry in entries if who in entry["rows"]]
+            if values:
+                axis.axhline(statistics.median(values), color=color, label=who)
+        axis.set(title=f"{name}, {size} px", xlabel="iterations of L-BFGS", ylabel="objective")
+        axis.set_ylim(0, 2.5 * max(entry["rows"]["network"]["objective"] for entry in entries))
+        axis.legend(frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     pyplot.close(figure)

@@ -103,6 +103,9 @@ def test_model_file_paints_and_describes_itself(run: Run) -> None:
     assert card.training["steps"] == card.training["steps_done"] == 40
     assert card.training["loss"]["style_weights"]["relu4_1"] == 1.0
     assert 0 < card.losses["train/total"] < card.losses["train/content"] * 10
+    with (run.folder / "csv" / "metrics.csv").open(newline="") as lines:
+        last = [row["held_out/total"] for row in csv.DictReader(lines) if row["held_out/total"]][-1]
+    assert card.losses["held_out/total"] == pytest.approx(float(last))  # after the last step, not the look before
     with Image.open(io.BytesIO(card.thumbnail)) as thumbnail:
         assert max(thumbnail.size) == 128
 
