@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from stylenet.checkpoint import BUNDLED, EXTENSION, find_network, read_card
+from stylenet.checkpoint import BUNDLED, EXTENSION, read_card
 from stylenet.data import SAMPLE
 from stylenet.errors import one_sentence
 from stylenet.image import encode, open_picture, write_picture
@@ -67,7 +67,7 @@ def titles() -> dict[str, str]:
 
 def section(name: str) -> str:
     """What the page says of one network."""
-    path = find_network(BUNDLED / f"{name}{EXTENSION}")
+    path = BUNDLED / f"{name}{EXTENSION}"
     card = read_card(path)
     painting = find_painting(card.training["style"]["image"])
     widths = "-".join(map(str, card.network["widths"]))

@@ -6,8 +6,8 @@
     python scripts/make_pretrained.py --stamp runs/evaluate/2026-01-31_12-00-00
                                                           none: write what `stylenet.evaluate` found into their cards
 
-The Starry Night and The Great Wave are learned from nothing; every other painting starts from the nearer of these.
-Two hours on two processor cores. A network that is stopped (Ctrl-C) is left as it was bundled before.
+The Starry Night and The Great Wave are learned from nothing; every other painting starts from one of these.
+An hour or two on two processor cores. A network that is stopped (Ctrl-C) is left as it was bundled before.
 """
 
 from __future__ import annotations
@@ -40,11 +40,9 @@ STYLES = {  # painting: the one it starts from
 def make(style: str, overrides: list[str]) -> Path:
     """Train one network in a folder of its own and put it among the bundled ones."""
     first = STYLES[style]
-    start = (
-        ["steps=1000", "trainer.val_check_interval=500", f"init={os.path.relpath(BUNDLED / first)}{EXTENSION}"]
-        if first
-        else []
-    )
+    start = []
+    if first:
+        start = ["steps=1000", "trainer.val_check_interval=500", f"init={os.path.relpath(BUNDLED / first)}{EXTENSION}"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "stylenet.train", f"style={style}", "logger=csv", f"hydra.run.dir={folder}"]
         subprocess.run([*command, *start, *overrides], check=True)

@@ -148,18 +148,22 @@ def measure_one(
     noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(settings["seed"]))
     begin = pixels if settings["init"] == "content" else noise
     keep = [step for step in settings["sheet"] if step <= settings["iterations"]]
-    painted = torch.from_numpy(to_array(candidates["network"]))
-    until = ruler.measure(objective, pixels, painted) if settings["stop_when_equalled"] else 0.0
-    curve = ruler.gatys_curve(objective, pixels, begin, settings["iterations"], keep, advance, until)
-    candidates |= {f"Gatys {step}": to_picture(kept.numpy()) for step, kept in curve.pictures.items()}
     rows: dict[str, dict[str, float | None]] = {}
-    for name, candidate in candidates.items():
+
+    def measure(name: str, candidate: Image.Image) -> float:
         save_image(candidate, unit / f"{name.replace(' ', '_')}.png")
         tensor = torch.from_numpy(to_array(candidate))  # as its file has it, in 8 bits
         total = ruler.measure(objective, pixels, tensor)
         rows[name] = {"objective": total, **unseen.distances(objective.painting, pixels, tensor)}
-        if name in ("network", OTHER):
-            rows[name]["iterations"] = ruler.equalled(curve.totals, total)
+        return total
+
+    totals = {name: measure(name, candidate) for name, candidate in candidates.items()}
+    until = totals["network"] if settings["stop_when_equalled"] else 0.0
+    curve = ruler.gatys_curve(objective, pixels, begin, settings["iterations"], keep, advance, until)
+    for step, kept in curve.pictures.items():
+        measure(f"Gatys {step}", to_picture(kept.numpy()))
+    for name in totals.keys() - {"photo"}:
+        rows[name]["iterations"] = ruler.equalled(curve.totals, totals[name])
     save_image(to_picture(objective.painting.cpu().numpy()), unit / "painting.png")
     numbers = {
         "size": size,
