@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from stylenet.errors import ConfigError, WeightsError
+from stylenet.winograd import FrozenConv2d, Padding
 
 log = logging.getLogger(__name__)
 
 Pooling = Literal["max", "average"]
-Padding = Literal["zeros", "reflect", "circular"]
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block: configuration E of the paper's Table 1
@@ -160,7 +160,7 @@ def _stage(name: str, convolutions: Mapping[str, Tensor], pooling: Pooling, padd
     if name.startswith("pool"):
         return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
     weight, bias = convolutions[f"{name}.weight"], convolutions[f"{name}.bias"]
-    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, padding_mode=padding)
+    convolution = FrozenConv2d(weight.shape[1], weight.shape[0], padding)
     convolution.load_state_dict({"weight": weight, "bias": bias})
     return convolution
 
