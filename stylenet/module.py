@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import InductorError
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stylenet.data import Batch
-from stylenet.errors import StylenetError, require_number
+from stylenet.errors import ConfigError, StylenetError, require_number
 from stylenet.losses import PerceptualLoss
 from stylenet.transformer_net import TransformerNet
 
@@ -27,7 +27,8 @@ class StyleTransfer(pl.LightningModule):
     Args:
         net: the network to train.
         loss: with the painting's targets inside.
-        learning_rate: Adam's, at its highest.
+        algorithm: `soap` (Vyas et al. 2024, arXiv 2409.11321) or `adam`, the paper's.
+        learning_rate: at its highest.
         warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to
             nearly 0 (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
         steps: of the whole run.
@@ -38,16 +39,20 @@ class StyleTransfer(pl.LightningModule):
         self,
         net: TransformerNet,
         loss: PerceptualLoss,
+        algorithm: Literal["soap", "adam"],
         learning_rate: float,
         warmup_fraction: float,
         steps: int,
         settings: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        if algorithm not in ("soap", "adam"):
+            raise ConfigError(f"optimizer.algorithm is soap or adam, not {algorithm!r}.")
         require_number("optimizer.learning_rate", learning_rate, 0)
         require_number("optimizer.warmup_fraction", warmup_fraction, 0, 1)
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
+        self.algorithm = algorithm
         self.learning_rate = learning_rate
         self.warmup_fraction = warmup_fraction
         self.steps = steps
@@ -118,12 +123,27 @@ class StyleTransfer(pl.LightningModule):
         return losses
 
     def configure_optimizers(self) -> Any:
-        """Adam, with a one-cycle learning rate over the whole run."""
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
-        schedule = OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps, pct_start=self.warmup_fraction)
+        """The optimiser, with a one-cycle learning rate over the whole run."""
+        optimizer = make_optimizer(list(self.net.parameters()), self.algorithm, self.learning_rate)
+        schedule = OneCycleLR(
+            optimizer,
+            self.learning_rate,
+            total_steps=self.steps,
+            pct_start=self.warmup_fraction,
+            cycle_momentum=False,
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen encoder and the painting's targets: both are made anew from the settings."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("loss.")}
+
+
+def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:
+    """`soap` or `adam`. See `StyleTransfer`."""
+    if algorithm == "adam":
+        return torch.optim.Adam(parameters, learning_rate)
+    from pytorch_optimizer import SOAP
+
+    return SOAP(parameters, learning_rate, weight_decay=0)

@@ -51,7 +51,7 @@ def test_training_goes_on_from_what_a_network_learned(run_program: Program, tmp_
         both = zip(net.parameters(), learned.parameters(), strict=True)
         return max(float((a - b).abs().max()) for a, b in both)
 
-    assert apart(warm) < 0.01 < apart(cold)  # one step of Adam moves no weight further than its learning rate, 1e-3
+    assert apart(warm) < 0.01 < apart(cold)  # steps are short while the learning rate rises
     assert card.training["init"] == "starry_night"
 
 
