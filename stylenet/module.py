@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import InductorError
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from stylenet.data import Batch
 from stylenet.errors import ConfigError, StylenetError, require_number
@@ -19,6 +20,8 @@ from stylenet.losses import PerceptualLoss
 from stylenet.transformer_net import TransformerNet
 
 log = logging.getLogger(__name__)
+
+LEAST_SHARE = 1 / 25  # of the learning rate, with which it begins to rise
 
 
 class StyleTransfer(pl.LightningModule):
@@ -29,8 +32,8 @@ class StyleTransfer(pl.LightningModule):
         loss: with the painting's targets inside.
         algorithm: `soap` (Vyas et al. 2024, arXiv 2409.11321) or `adam`, the paper's.
         learning_rate: at its highest.
-        warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to
-            nearly 0 (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
+        warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to 0
+            (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
         steps: of the whole run.
         settings: the run's configuration as plain values, stored in checkpoints and sent to the loggers.
     """
@@ -125,19 +128,25 @@ class StyleTransfer(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser, with a one-cycle learning rate over the whole run."""
         optimizer = make_optimizer(list(self.net.parameters()), self.algorithm, self.learning_rate)
-        schedule = OneCycleLR(
-            optimizer,
-            self.learning_rate,
-            total_steps=self.steps,
-            pct_start=self.warmup_fraction,
-            cycle_momentum=False,
-        )
+        schedule = LambdaLR(optimizer, self._share_of_learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _share_of_learning_rate(self, step: int) -> float:
+        rise = self.warmup_fraction * self.steps
+        if step < rise:
+            return LEAST_SHARE + (1 - LEAST_SHARE) * (1 - math.cos(math.pi * step / rise)) / 2
+        return (1 + math.cos(math.pi * min(1, (step - rise) / max(1, self.steps - rise)))) / 2
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen encoder and the painting's targets: both are made anew from the settings."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("loss.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise `ConfigError` when another optimiser made it, whose state means nothing to this one."""
+        algorithm = checkpoint["hyper_parameters"]["optimizer"].get("algorithm", "adam")
+        if algorithm != self.algorithm:
+            raise ConfigError(f"The checkpoint was trained with optimizer={algorithm}; add that to resume it.")
 
 
 def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:

@@ -110,6 +110,35 @@ def test_model_file_paints_and_describes_itself(run: Run) -> None:
         assert max(thumbnail.size) == 128
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.05), (2, 0), (3, 1), (20, 0.05), (100, 0.3)])
+def test_the_learning_rate_rises_and_falls(tmp_path: Path, steps: int, warmup: float) -> None:
+    cfg = make_config(tmp_path, f"steps={steps}", f"optimizer.warmup_fraction={warmup}", "style.size=48")
+    configured = build_module(cfg).configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    peak = rates.index(max(rates))
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert 0 <= min(rates) <= max(rates) <= cfg.optimizer.learning_rate
+    assert abs(peak - warmup * steps) <= 1
+
+
+def test_a_run_goes_on_with_the_optimizer_it_had(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="was trained with optimizer=soap; add that to resume it"):
+        train(make_config(tmp_path, f"resume={run.folder}", "optimizer=adam", "steps=60", "logger=csv"))
+
+
+def test_adam_learns_too_and_another_algorithm_is_refused(tmp_path: Path) -> None:
+    cfg = make_config(tmp_path, "optimizer=adam", "steps=20", "logger=csv")
+    train(cfg)
+    net, card = checkpoint.load(tmp_path / "starry_night.safetensors")
+    assert card.training["optimizer"]["algorithm"] == "adam"
+    assert held_out_loss(cfg, net.state_dict()) < 0.8 * held_out_loss(cfg)
+
+
 def test_checkpoint_holds_plain_values_and_no_encoder(run: Run) -> None:
     saved = torch.load(run.folder / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 40
@@ -313,9 +342,15 @@ def test_the_papers_settings(tmp_path: Path) -> None:
         cfg = compose("train", ["experiment=johnson", f"folder={tmp_path}"])
     assert (cfg.model.widths, cfg.model.residual_blocks, cfg.model.kernel_size) == ([32, 64, 128], 5, 9)
     assert (cfg.steps, cfg.data.batch_size, cfg.data.size, cfg.data.early_fraction) == (40000, 4, 256, 0.0)
+    assert (cfg.optimizer.algorithm, cfg.optimizer.learning_rate) == ("adam", 1e-3)
 
 
-@pytest.mark.parametrize(("init", "steps"), [("null", 3000), ("auto", 800), ("runs/a.safetensors", 800)])
+@pytest.mark.parametrize(("steps", "between"), [(3000, 500), (800, 400), (797, 797), (1, 1), (1100, 550)])
+def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, steps: int, between: int) -> None:
+    assert make_config(tmp_path, f"steps={steps}").trainer.val_check_interval == between
+
+
+@pytest.mark.parametrize(("init", "steps"), [("null", 3000), ("auto", 1000), ("runs/a.safetensors", 1000)])
 def test_a_network_that_can_paint_takes_fewer_steps(tmp_path: Path, init: str, steps: int) -> None:
     cfg = make_config(tmp_path, f"init={init}")
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
@@ -339,6 +374,7 @@ def bad(*overrides: str) -> Any:
         bad("model.widths=[]", "model.widths"),
         bad("resume=no/such/run", "resume=no/such/run"),
         bad("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number"),
+        bad("optimizer.algorithm=sgd", "optimizer.algorithm is soap or adam, not 'sgd'"),
         bad("style.size=8", "style.size must be a whole number, 16 or more"),
         bad("steps=0", "data.steps must be a whole number, 1 or more, not 0"),
     ],
