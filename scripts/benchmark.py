@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
-from stylenet import Stylizer, checkpoint
+from stylenet import Stylizer, checkpoint, winograd
 from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, one_sentence
 from stylenet.image import load_image, save_image, to_array
@@ -93,11 +93,13 @@ def compose_training(*overrides: str) -> Any:
 
 def make_step(*overrides: str) -> Callable[[torch.Tensor], None]:
     """A training step as `stylenet.train` makes it, without the loop around it."""
+    from stylenet.module import make_optimizer
     from stylenet.train import build_module
 
     cfg = compose_training(*overrides)
     module = build_module(cfg).to(DEVICE)
-    optimizer = torch.optim.Adam(module.net.parameters(), lr=cfg.optimizer.learning_rate)
+    parameters = list(module.net.parameters())
+    optimizer = make_optimizer(parameters, cfg.optimizer.algorithm, cfg.optimizer.learning_rate)
     if cfg.compile is True:
         module.compile_steps()
     half = choose_precision(cfg.trainer.precision) == "bf16-mixed"
@@ -107,10 +109,19 @@ def make_step(*overrides: str) -> Callable[[torch.Tensor], None]:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
             loss = module._training_losses(photos)["total"]
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(module.net.parameters(), cfg.trainer.gradient_clip_val)
+        torch.nn.utils.clip_grad_norm_(parameters, cfg.trainer.gradient_clip_val)
         optimizer.step()
 
     return step
+
+
+def without_winograd(step: Callable[[torch.Tensor], None], photos: torch.Tensor) -> None:
+    """The same step, with PyTorch's convolutions in the encoder."""
+    least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, sys.maxsize
+    try:
+        step(photos)
+    finally:
+        winograd.LEAST_CHANNELS = least
 
 
 def measure_training(options: argparse.Namespace, machine: Numbers, progress: Progress) -> Numbers:
@@ -125,6 +136,7 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
     programs: dict[str, Callable[[], object]] = {
         "reference recipe": lambda: reference.step(photos),
         "johnson": lambda: full(last),
+        "johnson, PyTorch's convolutions": lambda: without_winograd(full, last),
         "johnson, 128 px": lambda: full(early),
         "small": lambda: small(last),
         "small, 128 px": lambda: small(early),
@@ -141,7 +153,7 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
             for early_seconds, late_seconds in zip(seconds[f"{model}, 128 px"], seconds[model], strict=True)
         ]
     with FlopCounterMode(display=False) as counter:
-        full(last)
+        without_winograd(full, last)
     gflop = counter.get_total_flops() / 1e9
     rows = {}
     for name, times in seconds.items():
