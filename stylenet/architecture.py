@@ -92,9 +92,21 @@ class Architecture:
         return int(2 ** (len(self.widths) - 1))
 
     @property
+    def margin(self) -> int:
+        """Pixels that a picture is grown by on each side, mirrored, and its painting cut back by.
+
+        Beyond a picture's edges VGG19 sees nothing, and so a network learns to paint a thin frame there.
+        """
+        return self.stride * (self.kernel_size // 2)
+
+    @property
     def min_size(self) -> int:
-        """The shortest side in pixels that every reflection inside the network has room for."""
-        return self.stride * (self.kernel_size // 2 + 1)
+        """The shortest side in pixels that every reflection has room for."""
+        return self.margin + self.stride
+
+    def growth(self, length: int) -> tuple[int, int]:
+        """Pixels before and after a side, which make it a multiple of the stride: the margin, and what is missing."""
+        return self.margin, self.margin + -length % self.stride
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a `PictureError` for a picture smaller than `min_size`."""

@@ -70,9 +70,8 @@ class Engine:
             noise *= self.architecture.grain
             images = images + noise
             del noise
-        below, right = -height % self.architecture.stride, -width % self.architecture.stride
-        if below or right:  # halved sizes must double back exactly
-            images = np.pad(images, ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
+        (top, below), (left, right) = map(self.architecture.growth, (height, width))
+        images = np.pad(images, ((0, 0), (0, 0), (top, below), (left, right)), mode="reflect")
         request = self._compiled.create_infer_request()
         try:
             request.infer([np.ascontiguousarray(images)], share_inputs=True)
@@ -80,7 +79,7 @@ class Engine:
             if "alloc" in str(error) or "memory" in str(error):
                 raise MemoryError(str(error)) from None
             raise
-        painted: Array = request.get_output_tensor().data[..., :height, :width].copy()
+        painted: Array = request.get_output_tensor().data[..., top : top + height, left : left + width].copy()
         del request
         if images.size // 3 > KEPT_PIXELS:
             self._compiled.release_memory()

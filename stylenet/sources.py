@@ -54,7 +54,7 @@ class Source(ABC):
 
 
 class Picture(Source):
-    """The photo as the network sees it: with grain, centred, and grown by reflection to a multiple of the stride."""
+    """The photo as the network sees it: with grain, centred, and grown by reflection."""
 
     channels = 3
     load = 3.0
@@ -63,11 +63,14 @@ class Picture(Source):
         self.photo = photo
         self.grain = architecture.grain
         self.device = device
-        stride = architecture.stride
-        self.size = (photo.height + -photo.height % stride, photo.width + -photo.width % stride)
+        (top, below), (left, right) = map(architecture.growth, (photo.height, photo.width))
+        self.top, self.left = top, left
+        self.size = (top + photo.height + below, left + photo.width + right)
 
     def read(self, region: Region) -> Tensor:
-        return _read_mirrored(self._crop, (self.photo.height, self.photo.width), region) - 0.5
+        top, bottom = region.top - self.top, region.bottom - self.top
+        inside = Region(top, bottom, region.left - self.left, region.right - self.left)
+        return _read_mirrored(self._crop, (self.photo.height, self.photo.width), inside) - 0.5
 
     def _crop(self, region: Region) -> Tensor:
         pixels = to_array(self.photo.crop((region.left, region.top, region.right, region.bottom)))

@@ -129,9 +129,11 @@ class _Walk:
 
     def _output(self, source: Source) -> Image.Image:
         painting = Image.new("RGB", self.photo.size if self.files else (1, 1))
+        margin = self.net.architecture.margin
         for region in self._tiles(source):
             values: Tensor = source.read(region) + 0.5
-            painting.paste(to_picture(values.cpu().numpy()), (region.left, region.top))  # what was grown is cut off
+            place = (region.left - margin, region.top - margin)  # what was grown is cut off
+            painting.paste(to_picture(values.cpu().numpy()), place)
         return painting
 
     def _tiles(self, source: Source) -> Iterator[Region]:

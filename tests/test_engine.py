@@ -20,7 +20,7 @@ from stylenet import Stylizer, checkpoint, engine_cache
 from stylenet.checkpoint import Model, ModelCard
 from stylenet.engine import Engine
 from stylenet.errors import PictureError
-from stylenet.image import Array, open_picture, to_array
+from stylenet.image import Array, open_picture, resize_picture, to_array
 from stylenet.memory import engine_bytes, largest_that_fits
 from stylenet.transformer_net import TransformerNet
 
@@ -240,3 +240,15 @@ except MemoryError:
     print("MemoryError")
 """
     assert run(code).stdout == "MemoryError\n"
+
+
+@pytest.mark.parametrize("network", sorted(path.stem for path in checkpoint.BUNDLED.glob("*.safetensors")))
+def test_no_frame_is_painted_along_the_edges(network: str) -> None:
+    """Strokes are as lively along the outermost pixels as inside; without a margin, half or more of that is lost."""
+    photo = resize_picture(open_picture(PHOTOS / "eiffel_tower.jpg"), 384)
+    painted = to_array(Stylizer.load(network, "cpu").paint_pictures([photo])[0])[0]
+
+    def along(columns: slice) -> float:
+        return float(np.abs(np.diff(painted[:, :, columns], axis=1)).mean())
+
+    assert min(along(slice(0, 2)), along(slice(-2, None))) > 0.6 * along(slice(20, -20))
