@@ -18,7 +18,7 @@ How weights compare. Two normalisations are offered (`normalization=`):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,23 @@ def gram_matrix(features: Tensor) -> Tensor:
     # (N, C, H, W) -> (N, H*W, C): a view, not a copy, of features that are channels_last in memory.
     pixels = _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
     with torch.autocast(features.device.type, enabled=False):  # or the product would fall back to half precision
-        return pixels.transpose(1, 2) @ pixels / (channels * height * width)
+        products: Tensor = _Products.apply(pixels)
+    return products / (channels * height * width)
+
+
+class _Products(torch.autograd.Function):
+    """`x^T x`, whose gradient autograd would make in two halves, each as large as the features: here at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.transpose(1, 2) @ x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        result: Tensor = x @ (gradient + gradient.transpose(1, 2))
+        return result
 
 
 def covariance_matrix(features: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 Padding = Literal["zeros", "reflect", "circular"]
 
@@ -116,10 +115,12 @@ def convolve(x: Tensor, filters: Tensor) -> Tensor:
     Returns:
         (N, C', H, W), channels_last in memory.
     """
-    count, _, height, width = x.shape
+    count, channels, height, width = x.shape
     down, across = -(-height // TILE), -(-width // TILE)
-    edges = (1, TILE * across + 1 - width, 1, TILE * down + 1 - height)
-    padded = F.pad(x, edges).permute(0, 2, 3, 1).contiguous()
+    padded = x.new_empty(count, TILE * down + 2, TILE * across + 2, channels)
+    for edge in (padded[:, :1], padded[:, 1 + height :], padded[:, :, :1], padded[:, :, 1 + width :]):
+        edge.zero_()
+    padded[:, 1 : 1 + height, 1 : 1 + width] = x.permute(0, 2, 3, 1)
     painted = x.new_empty(count, TILE * down, TILE * across, filters.shape[2])
     rows = max(1, min(down, TILES_AT_ONCE // across))
     pictures = max(1, TILES_AT_ONCE // (down * across))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,13 @@ def test_gram_matrix_against_numpy() -> None:
     flat = x.reshape(2, 5, 42)
     expected = np.einsum("ncp,ndp->ncd", flat, flat) / (5 * 42)
     np.testing.assert_allclose(gram_matrix(torch.from_numpy(x)).numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("statistic", [gram_matrix, covariance_matrix])
+def test_gradients_of_statistics_are_those_of_their_values(statistic: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.from_numpy(features(4)).requires_grad_()
+    uneven = torch.randn(5, 5, dtype=torch.float64)  # an objective may weigh the two halves of a matrix differently
+    assert torch.autograd.gradcheck(lambda x: (statistic(x) * uneven).sum(), x)
 
 
 def test_covariance_matrix_against_numpy() -> None:
