@@ -244,11 +244,12 @@ except MemoryError:
 
 @pytest.mark.parametrize("network", sorted(path.stem for path in checkpoint.BUNDLED.glob("*.safetensors")))
 def test_no_frame_is_painted_along_the_edges(network: str) -> None:
-    """Strokes are as lively along the outermost pixels as inside; without a margin, half or more of that is lost."""
+    """Strokes along the outermost pixels are about as lively as inside; without a margin, about half as lively."""
     photo = resize_picture(open_picture(PHOTOS / "eiffel_tower.jpg"), 384)
     painted = to_array(Stylizer.load(network, "cpu").paint_pictures([photo])[0])[0]
+    turned = painted.transpose(0, 2, 1)
 
     def along(columns: slice) -> float:
-        return float(np.abs(np.diff(painted[:, :, columns], axis=1)).mean())
+        return float(np.mean([np.abs(np.diff(way[:, :, columns], axis=1)).mean() for way in (painted, turned)]))
 
-    assert min(along(slice(0, 2)), along(slice(-2, None))) > 0.6 * along(slice(20, -20))
+    assert along(slice(0, 2)) + along(slice(-2, None)) > 2 * 0.7 * along(slice(20, -20))
