@@ -33,8 +33,8 @@ RUNS: dict[str, list[list[str]]] = {  # painting: settings of its runs, each of 
     "moulin_de_la_galette": [[]],
     "inokashira_in_snow": [[]],
     "night_cafe": [[]],
-    "the_harvesters": [["optimizer=adam"]],  # with SOAP, lower losses, and skies of fine dots and lines
-    "cafe_terrace_at_night": [["optimizer=adam"]],
+    "the_harvesters": [["algorithm=adam"]],  # with SOAP, lower losses, and skies of fine dots and lines
+    "cafe_terrace_at_night": [["algorithm=adam"]],
 }
 
 

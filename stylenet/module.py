@@ -146,7 +146,7 @@ class StyleTransfer(pl.LightningModule):
         """Raise `ConfigError` when another optimiser made it, whose state means nothing to this one."""
         algorithm = checkpoint["hyper_parameters"]["optimizer"].get("algorithm", "adam")
         if algorithm != self.algorithm:
-            raise ConfigError(f"The checkpoint was trained with optimizer={algorithm}; add that to resume it.")
+            raise ConfigError(f"The checkpoint was trained with algorithm={algorithm}; add that to resume it.")
 
 
 def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:

@@ -127,12 +127,12 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path, steps: int, warmup: f
 
 
 def test_a_run_goes_on_with_the_optimizer_it_had(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="was trained with optimizer=soap; add that to resume it"):
-        train(make_config(tmp_path, f"resume={run.folder}", "optimizer=adam", "steps=60", "logger=csv"))
+    with pytest.raises(ConfigError, match="was trained with algorithm=soap; add that to resume it"):
+        train(make_config(tmp_path, f"resume={run.folder}", "algorithm=adam", "steps=60", "logger=csv"))
 
 
 def test_adam_learns_too_and_another_algorithm_is_refused(tmp_path: Path) -> None:
-    cfg = make_config(tmp_path, "optimizer=adam", "steps=20", "logger=csv")
+    cfg = make_config(tmp_path, "algorithm=adam", "steps=20", "logger=csv")
     train(cfg)
     net, card = checkpoint.load(tmp_path / "starry_night.safetensors")
     assert card.training["optimizer"]["algorithm"] == "adam"
