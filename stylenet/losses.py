@@ -150,10 +150,30 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+class _Clipped(torch.autograd.Function):
+    """A picture as its file will hold it, whose values beyond [0, 1] feel the way back alone.
+
+    With a plain clamp they would feel nothing, and be trapped in black and white.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> Tensor:
+        ctx.save_for_backward(image)
+        return image.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (image,) = ctx.saved_tensors
+        outward = ((image < 0) & (gradient > 0)) | ((image > 1) & (gradient < 0))
+        return gradient.masked_fill(outward, 0)
+
+
 class PerceptualLoss(nn.Module):
     """Johnson et al. 2016, eq. 5: content, style and total variation, each with its weight.
 
-    The painting's statistics are computed once, here, and kept as buffers.
+    The painting's statistics are computed once, here, and kept as buffers. What is measured is the picture that a file
+    can hold, clipped to [0, 1]: networks, and pixels that descend, learn otherwise to please the losses with dots and
+    lines beyond black and white, of which the file keeps a disturbance.
 
     Args:
         encoder: sees at least the layers of `content_weights` and `style_weights`.
@@ -211,13 +231,14 @@ class PerceptualLoss(nn.Module):
         """Measure painted pictures.
 
         Args:
-            image: (N, 3, H, W), RGB in [0, 1].
+            image: (N, 3, H, W), RGB; clipped to [0, 1].
             content: what `content_targets` gave for the photographs.
 
         Returns:
             Unweighted `content/<layer>`, `style/<layer>` and `total_variation`, the weighted sums `content` and
             `style`, and their sum `total`: scalars.
         """
+        image = _Clipped.apply(image)
         features = self.encoder(image, [*self.content_weights, *self.style_weights])
         losses: dict[str, Tensor] = {}
         content_sum = image.new_zeros(())

@@ -122,8 +122,7 @@ class StyleTransfer(pl.LightningModule):
         return self._losses(photos, noise)
 
     def _losses(self, photos: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
-        painted: Tensor = _Clipped.apply(self.net(photos, noise))
-        losses: dict[str, Tensor] = self.loss(painted, self.loss.content_targets(photos))
+        losses: dict[str, Tensor] = self.loss(self.net(photos, noise), self.loss.content_targets(photos))
         return losses
 
     def configure_optimizers(self) -> Any:
@@ -148,25 +147,6 @@ class StyleTransfer(pl.LightningModule):
         algorithm = checkpoint["hyper_parameters"]["optimizer"].get("algorithm", "adam")
         if algorithm != self.algorithm:
             raise ConfigError(f"The checkpoint was trained with algorithm={algorithm}; add that to resume it.")
-
-
-class _Clipped(torch.autograd.Function):
-    """Pictures as their files will hold them, clipped to [0, 1].
-
-    Or a network learns to please the losses with dots and lines beyond black and white, which no file can hold. A value
-    out there feels the way back alone: with a plain clamp it would feel nothing, and be trapped.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, painted: Tensor) -> Tensor:
-        ctx.save_for_backward(painted)
-        return painted.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (painted,) = ctx.saved_tensors
-        outward = ((painted < 0) & (gradient > 0)) | ((painted > 1) & (gradient < 0))
-        return gradient.masked_fill(outward, 0)
 
 
 def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:

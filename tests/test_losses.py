@@ -53,8 +53,8 @@ def test_gram_matrix_against_numpy() -> None:
 
 @pytest.mark.parametrize("statistic", [gram_matrix, covariance_matrix])
 def test_gradients_of_statistics_are_those_of_their_values(statistic: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    x = torch.from_numpy(features(4)).requires_grad_()
-    uneven = torch.randn(5, 5, dtype=torch.float64)  # an objective may weigh the two halves of a matrix differently
+    x = torch.from_numpy(features(4, (1, 3, 4, 5))).requires_grad_()
+    uneven = torch.randn(3, 3, dtype=torch.float64)  # an objective may weigh the two halves of a matrix differently
     assert torch.autograd.gradcheck(lambda x: (statistic(x) * uneven).sum(), x)
 
 
@@ -171,6 +171,32 @@ def test_descent_brings_a_photo_nearer_to_the_painting(
         optimizer.step()
         history.append(losses["style"].item())
     assert history[-1] < 0.8 * history[0]
+
+
+def test_measures_the_picture_that_a_file_can_hold(
+    encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor
+) -> None:
+    loss = make_loss(encoder, painting)
+    glaring = 3 * photo - 1
+    content = loss.content_targets(photo)
+    assert loss(glaring, content)["total"] == loss(glaring.clamp(0, 1), content)["total"]
+    assert loss(glaring, content)["total"] != loss(photo, content)["total"]
+
+
+def test_values_beyond_black_and_white_find_back_and_go_no_farther(
+    encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor
+) -> None:
+    loss = make_loss(encoder, painting)
+    glaring = (3 * photo - 1).requires_grad_()
+    inside = glaring.detach().clamp(0, 1).requires_grad_()
+    for picture in (glaring, inside):
+        loss(picture, loss.content_targets(photo))["total"].backward()
+    assert glaring.grad is not None and inside.grad is not None
+    black, white = glaring < 0, glaring > 1
+    for beyond, inward in ((black, inside.grad < 0), (white, inside.grad > 0)):
+        assert (beyond & inward).any() and (beyond & ~inward).any()
+        assert torch.equal(glaring.grad[beyond & inward], inside.grad[beyond & inward])
+        assert (glaring.grad[beyond & ~inward] == 0).all()
 
 
 def test_a_weight_of_zero_leaves_a_layer_out(encoder: Encoder, painting: torch.Tensor, photo: torch.Tensor) -> None:
