@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from stylenet.descent import descend
 from stylenet.errors import PictureError
+from stylenet.speed import Precision
 from stylenet.vgg import Encoder
 
 LEAST = 48  # px of the shorter side at which the deepest layer still sees something
@@ -26,6 +27,7 @@ class Recipe(NamedTuple):
         step_size: mean change of a pixel in an iteration, of a range of 1.
         jitter: px; the photo is shifted by up to so many before each look, so that no raster shows.
         seed: of the shifts.
+        precision: of what the network computes.
     """
 
     octaves: int
@@ -34,6 +36,7 @@ class Recipe(NamedTuple):
     step_size: float
     jitter: int
     seed: int
+    precision: Precision = "32-true"
 
 
 class Moment(NamedTuple):
@@ -83,7 +86,7 @@ def dream(encoder: Encoder, photo: Tensor, layer: str, channels: Sequence[int], 
             seen = features[:, list(channels)] if channels else features
             return {"total": -seen.square().mean().sqrt()}
 
-        for step in descend([pixels], objective, "gradient", recipe.iterations, recipe.step_size):
+        for step in descend([pixels], objective, "gradient", recipe.iterations, recipe.step_size, recipe.precision):
             with torch.no_grad():
                 pixels.clamp_(0, 1)
             yield Moment(pixels.detach(), octave, step.iteration, step.losses)

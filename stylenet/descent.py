@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from stylenet.errors import ConfigError, StylenetError
+from stylenet.spectral import SpectralLBFGS
+from stylenet.speed import Precision
 
-Optimizer = Literal["lbfgs", "adam", "gradient"]
+Optimizer = Literal["spectral", "lbfgs", "adam", "gradient"]
 Objective = Callable[[], Mapping[str, Tensor]]  # reads the parameters; scalars by name, one of them `total`
 HISTORY = 50  # gradients that L-BFGS remembers; more costs memory (two pictures each) and gains little
 FIRST_CHANGE = 1 / 255  # of a value, in the mean, in L-BFGS's first step, before it has measured any curvature
@@ -29,7 +31,12 @@ class Step(NamedTuple):
 
 
 def descend(
-    parameters: list[Tensor], objective: Objective, optimizer: Optimizer, iterations: int, learning_rate: float
+    parameters: list[Tensor],
+    objective: Objective,
+    optimizer: Optimizer,
+    iterations: int,
+    learning_rate: float,
+    precision: Precision = "32-true",
 ) -> Iterator[Step]:
     """Change `parameters` in place, down the objective, one evaluation and one step at a time.
 
@@ -37,11 +44,14 @@ def descend(
     as Gatys' and Johnson's own programs do: an iteration costs one evaluation, and is comparable with one of Adam's.
 
     Args:
-        parameters: float32 leaves that require gradients; L-BFGS stalls in half precision.
+        parameters: float32 leaves that require gradients.
         objective: what the parameters are worth.
-        optimizer: `lbfgs`, `adam` or `gradient`: steps along the gradient over its mean absolute value, as dreams take.
+        optimizer: `spectral`: L-BFGS that knows how coarse and fine differ (see `spectral`); `lbfgs`: the textbook's;
+            `adam`; or `gradient`: steps along the gradient over its mean absolute value, as dreams take.
         iterations: at most.
-        learning_rate: 1 is L-BFGS's natural step; the others' is in the parameters' own scale.
+        learning_rate: 1 is the natural step of both kinds of L-BFGS; the others' is in the parameters' own scale.
+        precision: `bf16-mixed`: the network in `objective` computes in bfloat16, while the parameters, their sums and
+            the optimiser's memory stay in float32, where L-BFGS would stall.
 
     Yields:
         One `Step` after each step.
@@ -55,7 +65,8 @@ def descend(
 
     def evaluate() -> Tensor:
         stepper.zero_grad()
-        terms = objective()
+        with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            terms = objective()
         terms["total"].backward()  # type: ignore[no-untyped-call]
         losses.update({name: float(value.detach()) for name, value in terms.items()})
         return terms["total"].detach()
@@ -76,6 +87,8 @@ def descend(
 
 
 def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -> torch.optim.Optimizer:
+    if name == "spectral":
+        return SpectralLBFGS(parameters, learning_rate)
     if name == "lbfgs":
         return torch.optim.LBFGS(
             parameters, learning_rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
@@ -84,7 +97,7 @@ def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -
         return torch.optim.Adam(parameters, learning_rate)
     if name == "gradient":
         return _NormalizedGradient(parameters, {"lr": learning_rate})
-    raise ConfigError(f"The optimizer is 'lbfgs', 'adam' or 'gradient', not {name!r}.")
+    raise ConfigError(f"The optimizer is 'spectral', 'lbfgs', 'adam' or 'gradient', not {name!r}.")
 
 
 class _NormalizedGradient(torch.optim.Optimizer):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from PIL import Image
 
+    from stylenet.speed import Precision
     from stylenet.vgg import Encoder
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def dream(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    check(settings)
+    precision = check(settings)
     folder = Path(cfg.folder)
     output = find_output(settings, folder)
 
@@ -64,7 +65,7 @@ def dream(cfg: DictConfig) -> None:
     keep_memory()
     encoder = make_encoder(cfg)
     dashboards = Dashboards(cfg.get("logger"), settings, folder, "dream")
-    frames = dream_into(settings, encoder) if settings["content"] else excite(settings, encoder)
+    frames = dream_into(settings, encoder, precision) if settings["content"] else excite(settings, encoder, precision)
     try:
         interrupted = show(frames, output, folder / "preview.jpg", cfg.preview_every, dashboards)
     finally:
@@ -76,9 +77,10 @@ def dream(cfg: DictConfig) -> None:
         raise SystemExit(130)
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Raise for the first setting that cannot be used; quick."""
+def check(settings: dict[str, Any]) -> Precision:
+    """Raise for the first setting that cannot be used, quickly. Returns the precision to compute in."""
     from stylenet.excitation import check_channels
+    from stylenet.speed import choose_descent_precision
     from stylenet.vgg import check_layers
 
     check_layers([settings["layer"]])
@@ -101,6 +103,7 @@ def check(settings: dict[str, Any]) -> None:
     require_number("neuron.learning_rate", neuron["learning_rate"], 0)
     if neuron["where"] not in ("channel", "center"):
         raise ConfigError(f"neuron.where must be channel or center, not {neuron['where']!r}.")
+    return choose_descent_precision(settings["precision"])
 
 
 def find_output(settings: dict[str, Any], folder: Path) -> Path:
@@ -153,7 +156,7 @@ def show(frames: Iterator[Frame], output: Path, preview: Path, every: int, dashb
     return interrupted
 
 
-def dream_into(settings: dict[str, Any], encoder: Encoder) -> Iterator[Frame]:
+def dream_into(settings: dict[str, Any], encoder: Encoder, precision: Precision) -> Iterator[Frame]:
     """A photo's dream, iteration by iteration."""
     import torch
 
@@ -162,7 +165,7 @@ def dream_into(settings: dict[str, Any], encoder: Encoder) -> Iterator[Frame]:
 
     photo = resize_picture(open_picture(settings["content"]), settings["size"] or DREAM_SIZE)
     pixels = torch.from_numpy(to_array(photo)).to(encoder.mean.device)
-    recipe = Recipe(**settings["dream"], seed=settings["seed"])
+    recipe = Recipe(**settings["dream"], seed=settings["seed"], precision=precision)
     channels = choose_channels(settings, encoder) if settings["channels"] or settings["like"] else []
     areas = [height * width for height, width in octave_sizes(photo.height, photo.width, recipe)]
     for moment in dream(encoder, pixels, settings["layer"], channels, recipe):
@@ -172,7 +175,7 @@ def dream_into(settings: dict[str, Any], encoder: Encoder) -> Iterator[Frame]:
         yield Frame(to_picture(moment.pixels.cpu().numpy()), done, sum(areas) * recipe.iterations, what, moment.losses)
 
 
-def excite(settings: dict[str, Any], encoder: Encoder) -> Iterator[Frame]:
+def excite(settings: dict[str, Any], encoder: Encoder, precision: Precision) -> Iterator[Frame]:
     """A sheet of pictures that excite one channel each, iteration by iteration."""
     import torch
 
@@ -191,7 +194,7 @@ def excite(settings: dict[str, Any], encoder: Encoder) -> Iterator[Frame]:
         return {"total": -excitation(features, channels, neuron["where"] == "center").sum()}
 
     labels = [f"{settings['layer']} {channel}" for channel in channels]
-    for step in descend([pictures.coefficients], objective, "adam", iterations, neuron["learning_rate"]):
+    for step in descend([pictures.coefficients], objective, "adam", iterations, neuron["learning_rate"], precision):
         with torch.no_grad():
             sheet = contact_sheet(pictures().cpu().numpy(), labels)
         what = f"{len(channels)} channels of {settings['layer']}: iteration {step.iteration} of {iterations}"

@@ -1,8 +1,7 @@
 """Gatys' method: a picture's own pixels descend the perceptual loss, coarse to fine.
 
 Gatys et al. 2015 (arXiv 1508.06576) for photos, Gatys et al. 2015 (arXiv 1505.07376) for textures, and Gatys et al.
-2017 (arXiv 1611.07865) for going from coarse to fine. Float32 throughout: L-BFGS estimates curvature from differences
-of gradients, which half precision rounds away.
+2017 (arXiv 1611.07865) for going from coarse to fine.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from stylenet.descent import Optimizer, descend
 from stylenet.errors import ConfigError, require_number
 from stylenet.image import to_array
 from stylenet.losses import PerceptualLoss
+from stylenet.speed import Precision
 
 MakeLoss = Callable[[Sequence[Tensor]], PerceptualLoss]  # paintings, each (1, 3, H, W) -> the loss
 NOISE = 0.1  # times the deviation of the painting's colours
@@ -109,6 +109,7 @@ class Painter:
         painting_size: px of the paintings' shorter side beside the final picture; default: as the picture's.
         device: where to compute.
         seamless: whether the picture goes on at its opposite edges.
+        precision: of what the encoder computes while the picture descends; targets are always exact.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Painter:
         painting_size: int | None,
         device: torch.device,
         seamless: bool = False,
+        precision: Precision = "32-true",
     ) -> None:
         self.photo = photo
         self.paintings = paintings
@@ -128,6 +130,7 @@ class Painter:
         self.painting_size = painting_size
         self.device = device
         self.seamless = seamless
+        self.precision = precision
 
     def start(self, init: Image.Image | None, seed: int) -> State:
         """The first stage before its first iteration: from a picture, or from faint noise about the painting's colour.
@@ -153,14 +156,24 @@ class Painter:
             stage = self.stages[index]
             done = state.iteration if index == state.scale else 0
             pixels = self._fitted(state.pixels.to(self.device), index).requires_grad_()
-            loss = self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings])
-            photo = self._photo(stage)
-            content = {} if photo is None else loss.to(self.device).content_targets(photo)
-            for step in descend(
-                [pixels], _objective(loss, pixels, content), optimizer, stage.iterations - done, learning_rate
-            ):
+            loss = self.loss(stage)
+            content = self.content(stage, loss)
+            objective = _objective(loss, pixels, content)
+            left = stage.iterations - done
+            for step in descend([pixels], objective, optimizer, left, learning_rate, self.precision):
                 state = State(pixels.detach(), index, done + step.iteration)
                 yield state, step.losses
+
+    def loss(self, stage: Scale) -> PerceptualLoss:
+        """What the picture of a stage is asked for."""
+        return self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings]).to(
+            self.device
+        )
+
+    def content(self, stage: Scale, loss: PerceptualLoss) -> dict[str, Tensor]:
+        """The photo's features at the size of a stage; none for a texture."""
+        photo = self._photo(stage)
+        return {} if photo is None else loss.content_targets(photo)
 
     def _fitted(self, pixels: Tensor, index: int) -> Tensor:
         """The pixels at the size of a stage: as they are, or what the stage before has made of them, enlarged.

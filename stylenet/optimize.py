@@ -121,6 +121,7 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     from stylenet.gatys import Painter, plan, prepare_colors
     from stylenet.image import open_picture
     from stylenet.losses import check_loss_settings
+    from stylenet.speed import choose_descent_precision
     from stylenet.styles import find_painting
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -129,6 +130,7 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     if cfg.optimizer not in cfg.learning_rates:
         raise ConfigError(f"optimizer must be {' or '.join(cfg.learning_rates)}, not {cfg.optimizer!r}.")
     require_number("learning_rate", cfg.learning_rates[cfg.optimizer], 0)
+    precision = choose_descent_precision(cfg.precision)
     require_number("preview_every", cfg.preview_every, 1, whole=True)
     if cfg.style.size is not None:
         require_number("style.size", cfg.style.size, 16, whole=True)
@@ -140,7 +142,7 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     make_loss, multiple = loss_maker(cfg, photo is not None)
     stages = plan(width, height, settings["scales"], settings["iterations"], cfg.coarsest, multiple)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Painter(photo, paintings, make_loss, stages, cfg.style.size, device, cfg.seamless)
+    return Painter(photo, paintings, make_loss, stages, cfg.style.size, device, cfg.seamless, precision)
 
 
 def final_size(size: int | Sequence[int], photo: Image.Image | None) -> tuple[float, float]:

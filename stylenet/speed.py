@@ -6,9 +6,12 @@ import ctypes
 import os
 import shutil
 import sys
-from typing import Literal
+from typing import Literal, get_args
 
 from stylenet.errors import ConfigError
+
+Precision = Literal["32-true", "bf16-mixed"]
+"""Float32 throughout, or bfloat16 for what a network computes: by Lightning's names."""
 
 # glibc's <malloc.h>
 M_TRIM_THRESHOLD = -1
@@ -40,6 +43,19 @@ def choose_precision(precision: str) -> str:
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     return "bf16-mixed" if processor_has_bfloat16() else "32-true"
+
+
+def choose_descent_precision(setting: str) -> Precision:
+    """The precision in which pixels descend: as `choose_precision`, but of Lightning's many only these two.
+
+    Raises:
+        ConfigError: for another setting.
+    """
+    chosen = choose_precision(setting)
+    for precision in get_args(Precision):
+        if chosen == precision:
+            return precision  # type: ignore[no-any-return]
+    raise ConfigError(f"precision must be auto, 32-true or bf16-mixed, not {setting!r}.")
 
 
 def processor_has_bfloat16() -> bool:

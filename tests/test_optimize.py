@@ -65,6 +65,22 @@ def test_lbfgs_brings_the_objective_of_a_photo_down(tmp_path: Path) -> None:
     assert sum(after > before for before, after in pairwise(values)) <= 4
 
 
+def test_lbfgs_comes_as_far_in_bfloat16(tmp_path: Path) -> None:
+    """Both pictures judged in float32: bfloat16's rounding of features must not stop L-BFGS."""
+    judged = {}
+    for precision in ("32-true", "bf16-mixed"):
+        easel = make_easel(
+            make_config(tmp_path / precision, PHOTO, "scales=[1]", "iterations=30", f"precision={precision}")
+        )
+        stage = easel.painter.stages[-1]
+        for state, _ in easel.painter.paint(easel.state, "lbfgs", 1.0):
+            pixels = state.pixels
+        loss = easel.painter.loss(stage)
+        with torch.no_grad():
+            judged[precision] = float(loss(pixels, easel.painter.content(stage, loss))["total"])
+    assert judged["bf16-mixed"] == pytest.approx(judged["32-true"], rel=0.02)
+
+
 def test_each_scale_begins_where_the_one_before_stopped(tmp_path: Path) -> None:
     coarse_to_fine = curve(make_config(tmp_path, PHOTO, "scales=[0.5,1]", "iterations=[20,5]"))
     fine = curve(make_config(tmp_path, PHOTO, "scales=[1]", "iterations=5"))
@@ -304,7 +320,7 @@ def bad(*overrides: str) -> Any:
         bad("scales=[]", "scales must rise"),
         bad("iterations=[1,2]", "one for each of the 3 scales"),
         bad("iterations=0", "iterations must be a whole number"),
-        bad("optimizer=sgd", "optimizer must be lbfgs or adam"),
+        bad("optimizer=sgd", "optimizer must be spectral or lbfgs or adam"),
         bad("learning_rates.lbfgs=fast", "learning_rate must be a number"),
         bad("preserve_color=hue", "preserve_color must be luminance, histogram or null"),
         bad("content=null", "preserve_color=luminance", "need a photo"),
@@ -313,6 +329,7 @@ def bad(*overrides: str) -> Any:
         bad("resume=no/such/run", "resume=no/such/run"),
         bad("output=painted.xyz", "painted.xyz needs an ending"),
         bad("loss.statistic=mean", "loss.statistic"),
+        bad("precision=16-true", "precision must be auto, 32-true or bf16-mixed, not '16-true'"),
         bad("+loss.style_weights.conv9_1=1", "no layer 'conv9_1'"),
         bad("encoder.padding=none", "Padding is one of zeros, reflect, circular"),
         bad("preview_every=0", "preview_every must be a whole number"),
