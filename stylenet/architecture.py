@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from stylenet.errors import ConfigError, PictureError, require_number
 
+FRAME = 24  # px of the frame that networks paint along the edges of what they see
 NORM_EPSILON = 1e-5  # added to the variance by instance normalisation
 
 
@@ -93,10 +94,7 @@ class Architecture:
 
     @property
     def margin(self) -> int:
-        """Pixels that a picture is grown by on each side, mirrored, and its painting cut back by.
-
-        Beyond a picture's edges VGG19 sees nothing, and so a network learns to paint a thin frame there.
-        """
+        """Pixels that a crop is grown by on each side in training, mirrored, and its painting cut back by."""
         return self.stride * (self.kernel_size // 2)
 
     @property
@@ -104,9 +102,16 @@ class Architecture:
         """The shortest side in pixels that every reflection has room for."""
         return self.margin + self.stride
 
-    def growth(self, length: int) -> tuple[int, int]:
-        """Pixels before and after a side, which make it a multiple of the stride: the margin, and what is missing."""
-        return self.margin, self.margin + -length % self.stride
+    def growth(self, length: int, training: bool = False) -> tuple[int, int]:
+        """Pixels that a side is grown by before and after it, mirrored, which make it a multiple of the stride.
+
+        Beyond a picture's edges VGG19 sees nothing, and so a network learns to paint a frame there, however its crops
+        are grown. When painting, a picture is grown further, so that the frame lies in what is cut off.
+        """
+        further = 0 if training else -(-FRAME // self.stride) * self.stride
+        room = (length - 1 - self.stride) // self.stride * self.stride
+        margin = min(self.margin + further, max(self.margin, room))
+        return margin, margin + -length % self.stride
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a `PictureError` for a picture smaller than `min_size`."""

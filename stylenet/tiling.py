@@ -129,10 +129,10 @@ class _Walk:
 
     def _output(self, source: Source) -> Image.Image:
         painting = Image.new("RGB", self.photo.size if self.files else (1, 1))
-        margin = self.net.architecture.margin
+        above, before = (self.net.architecture.growth(length)[0] for length in (self.photo.height, self.photo.width))
         for region in self._tiles(source):
             values: Tensor = source.read(region) + 0.5
-            place = (region.left - margin, region.top - margin)  # what was grown is cut off
+            place = (region.left - before, region.top - above)  # what was grown is cut off
             painting.paste(to_picture(values.cpu().numpy()), place)
         return painting
 

@@ -23,8 +23,8 @@ class TransformerNet(nn.Module):
     * nearest-neighbour upsampling and a convolution instead of transposed convolutions (Odena et al. 2016): no
       checkerboard;
     * reflection at every convolution instead of zeros or one 40 px frame: no dark border, no cropped shortcut, so a
-      residual block keeps its size; and a narrow mirrored margin that is cut off again, with the frame that any network
-      learns to paint because VGG19 sees nothing beyond the edges;
+      residual block keeps its size; and a mirrored margin that is cut off again, wider when painting than in
+      training, with the frame that any network learns to paint because VGG19 sees nothing beyond the edges;
     * a linear last layer in the [0, 1] scale instead of a scaled tanh, which gets trapped in black and white areas;
     * a little noise on the photo (`grain`): strokes instead of one repeating weave in plain skies.
 
@@ -60,7 +60,8 @@ class TransformerNet(nn.Module):
             if noise is None:
                 noise = torch.from_numpy(grain(0, height, 0, width)).to(image)
             image = image + self.architecture.grain * noise
-        (top, below), (left, right) = map(self.architecture.growth, (height, width))
+        top, below = self.architecture.growth(height, self.training)
+        left, right = self.architecture.growth(width, self.training)
         grown = F.pad(image, (left, right, top, below), mode="reflect")
         painted: Tensor = self.layers(grown - 0.5) + 0.5  # centred, as the weights' initialisation assumes
         return painted[..., top : top + height, left : left + width]
