@@ -321,7 +321,7 @@ def bad(*overrides: str) -> Any:
         bad("iterations=[1,2]", "one for each of the 3 scales"),
         bad("iterations=0", "iterations must be a whole number"),
         bad("optimizer=sgd", "optimizer must be spectral or lbfgs or adam"),
-        bad("learning_rates.lbfgs=fast", "learning_rate must be a number"),
+        bad("learning_rates.spectral=fast", "learning_rate must be a number"),
         bad("preserve_color=hue", "preserve_color must be luminance, histogram or null"),
         bad("content=null", "preserve_color=luminance", "need a photo"),
         bad("seamless=true", "a photo does not"),
