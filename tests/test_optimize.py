@@ -360,7 +360,7 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_diverging_descent_ends_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StylenetError, match="no longer finite"):
-        optimize(make_config(tmp_path, PHOTO, "learning_rates.lbfgs=1e30", "iterations=20"))
+        optimize(make_config(tmp_path, PHOTO, "optimizer=lbfgs", "learning_rates.lbfgs=1e30", "iterations=20"))
 
 
 @pytest.mark.parametrize(
