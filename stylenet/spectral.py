@@ -2,8 +2,8 @@
 
 L-BFGS (Liu and Nocedal 1989) corrects a first guess of the inverse curvature by what it has seen in its last steps. The
 guess is one number for all directions, where a perceptual loss bends a hundred times more along some frequencies of a
-picture than along others. Here it is one number for each octave of frequencies, measured from the same steps: Gatys'
-objective falls in two thirds to three quarters of the iterations.
+picture than along others. Here it is one number for each octave of frequencies, measured from the same steps: up to 256
+px, Gatys' objective falls in two thirds to four fifths of the iterations; at 512 px both methods need as many.
 """
 
 from __future__ import annotations
