@@ -45,7 +45,7 @@ class Engine:
     def __init__(self, model: Model, precision: str | None = None) -> None:
         self.architecture = model.architecture
         core = _import_openvino().Core()
-        precision = precision or _best_precision(core)
+        precision = precision or best_precision(core)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         settings["ENABLE_CPU_PINNING"] = "NO"  # threads tied to cores wait for whatever else runs there
         self._compiled = _compile(core, model, settings)
@@ -105,7 +105,8 @@ def _import_openvino() -> Any:
         del sys.modules[blocked]
 
 
-def _best_precision(core: ov.Core) -> str:
+def best_precision(core: ov.Core) -> str:
+    """What this processor computes fastest in: `bf16` or `f32`."""
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 

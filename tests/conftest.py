@@ -48,9 +48,9 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def net() -> TransformerNet:
-    """A small network with fixed weights."""
+    """A small network with fixed weights, ready to paint."""
     torch.manual_seed(0)
-    return TransformerNet(widths=[8, 12, 16], residual_blocks=1, kernel_size=5)
+    return TransformerNet(widths=[8, 12, 16], residual_blocks=1, kernel_size=5).eval()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from stylenet.styles import PAINTINGS
 from stylenet.vgg import Encoder
 
 NETWORK = BUNDLED / "starry_night.safetensors"
-QUICK = ["sizes=[64]", "init=content", "iterations=40", "sheet=[5]", f"networks=[{NETWORK}]", "count=2"]
+QUICK = ["sizes=[64]", "iterations=40", "sheet=[5]", f"networks=[{NETWORK}]", "count=2"]
 UNSEEN = ["relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_1"]
 
 
@@ -79,7 +79,7 @@ def test_the_numbers_of_one_picture_by_hand(folders: tuple[Path, Path]) -> None:
         objective = float(loss(painted, content)["total"])
     assert numbers["rows"]["network"]["objective"] == pytest.approx(objective, rel=1e-3)
 
-    pixels = photo.clone().requires_grad_()
+    pixels = torch.rand(photo.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     totals = []
     for step in descend([pixels], lambda: loss(pixels, content), "lbfgs", 40, 1.0):
         totals.append(step.losses["total"])
@@ -102,7 +102,8 @@ def test_the_photo_itself_has_all_of_its_content_and_less_of_the_style(folders: 
     rows = read(folders[0], "neuschwanstein_castle")["rows"]
     assert rows["photo"]["content"] == pytest.approx(0, abs=1e-3)
     assert rows["photo"]["style"] > rows["network"]["style"]
-    assert rows["Gatys 40"]["objective"] < rows["Gatys 5"]["objective"] < rows["photo"]["objective"]
+    assert rows["Gatys 40"]["objective"] < rows["photo"]["objective"]
+    assert rows["Gatys 40"]["objective"] < rows["Gatys 5"]["objective"]
 
 
 def test_another_programs_pictures_are_held_to_the_same_ruler(folders: tuple[Path, Path]) -> None:
@@ -133,9 +134,9 @@ def test_the_page_needs_nothing_else(folders: tuple[Path, Path]) -> None:
 
 
 def test_the_slow_method_stops_once_it_is_better(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    run(tmp_path, f"photos={folders[0] / 'photos'}", "count=1", "iterations=60", "init=noise")
+    run(tmp_path, f"photos={folders[0] / 'photos'}", "count=1", "iterations=60", "sheet=[1]")
     numbers = read(tmp_path, "dog")
-    assert 5 < len(numbers["totals"]) < 60
+    assert 1 < len(numbers["totals"]) < 60
     assert numbers["totals"][-1] < numbers["rows"]["network"]["objective"] < min(numbers["totals"][:-1])
 
 

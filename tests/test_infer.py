@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from stylenet import Stylizer, checkpoint
 from stylenet.contact_sheet import GAP
 from stylenet.data import SAMPLE
+from stylenet.engine import best_precision
 from stylenet.errors import ConfigError, PictureError
 from stylenet.image import load_image
 from stylenet.infer import main, parse_style
@@ -62,6 +63,13 @@ def pixels(path: str | Path) -> np.ndarray:
     return load_image(path) * 255
 
 
+def most_rounding() -> int:
+    """Levels of 255 that a network's sums, in another order, may move a pixel: the engine's precision decides."""
+    from openvino import Core
+
+    return 4 if best_precision(Core()) == "bf16" else 1
+
+
 def expected(name: str = "dots", photo: str = "photo.png") -> np.ndarray:
     return np.asarray(Stylizer.load(name)(photo), np.float64).transpose(2, 0, 1)[None]
 
@@ -72,7 +80,7 @@ def test_one_photo(capsys: pytest.CaptureFixture[str]) -> None:
     assert np.array_equal(pixels("photo_dots.png").round(), expected())
     assert "photo_dots.png: 60 x 45 px, dots" in capsys.readouterr().err
     assert run("photo.png", "--style", "runs/dots.safetensors", "-o", "deep/painted.png", "--tile") == 0
-    assert np.abs(pixels("deep/painted.png") - expected()).mean() < 0.15
+    assert np.abs(pixels("deep/painted.png") - expected()).mean() < (0.15 if most_rounding() == 1 else 1)
 
 
 def test_nothing_is_overwritten_by_accident(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +108,7 @@ def test_folder_with_bad_files_among_good_ones(here: Path, capsys: pytest.Captur
         assert words in said
     assert len(list((here / "out").rglob("*.png"))) == 12
     for name in ("0.png", "deep/1.png", "8.png"):  # each size, painted together or alone, as by itself
-        assert np.abs(pixels(f"out/{name}") - expected(photo=f"in/{name}")).max() <= 1
+        assert np.abs(pixels(f"out/{name}") - expected(photo=f"in/{name}")).max() <= most_rounding()
 
 
 def test_going_on_after_a_stop(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +153,7 @@ def test_animation_is_painted_frame_by_frame() -> None:
             photo.seek(index)
             painted.seek(index)
             wanted = np.asarray(stylizer(photo.convert("RGB")), np.int16)
-            assert np.abs(np.asarray(painted.convert("RGB"), np.int16) - wanted).max() <= 1
+            assert np.abs(np.asarray(painted.convert("RGB"), np.int16) - wanted).max() <= most_rounding()
     assert run("in.gif", "-s", "dots", "-o", "out.jpg") == 1
 
 
