@@ -26,7 +26,7 @@ def has_gpu() -> bool:
 
 
 def engine_bytes(architecture: Architecture) -> float:
-    """Bytes per pixel that `engine.Engine` takes at its peak, in float32; less in bfloat16.
+    """Bytes per pixel, grown ones too, that `engine.Engine` takes at its peak, in float32; less in bfloat16.
 
     The peak is at full resolution: what the last normalisation or mirroring reads and writes, the last convolution's
     rows, or the last doubling; then the picture, with grain, and its painting as floats. For the paper's network
@@ -38,7 +38,7 @@ def engine_bytes(architecture: Architecture) -> float:
 
 
 def pytorch_bytes(architecture: Architecture) -> float:
-    """Bytes per pixel that `transformer_net.TransformerNet` takes at its peak, without gradients.
+    """Bytes per pixel, grown ones too, that `transformer_net.TransformerNet` takes at its peak, without gradients.
 
     The last doubling is the peak: its input, the same mirrored at the borders, and its output, all in float32; with
     the convolution's own working space 1.6 times that, 1000 bytes per pixel, was measured on a CPU.

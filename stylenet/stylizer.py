@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,8 @@ class Stylizer:
     def _fits(self, size: tuple[int, int]) -> bool:
         architecture = self.model.architecture
         needed = memory.engine_bytes(architecture) if self._engine else memory.pytorch_bytes(architecture)
-        largest = memory.largest_that_fits(size, needed, self.device)
+        grown = prod(length + sum(architecture.growth(length)) for length in size) / prod(size)
+        largest = memory.largest_that_fits(size, needed * grown, self.device)
         if largest is None:
             return True
         log.warning(
