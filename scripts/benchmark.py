@@ -117,7 +117,7 @@ def make_step(*overrides: str) -> Callable[[torch.Tensor], None]:
 
 def without_winograd(step: Callable[[torch.Tensor], None], photos: torch.Tensor) -> None:
     """The same step, with PyTorch's convolutions in the encoder."""
-    least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, sys.maxsize
+    least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, {}
     try:
         step(photos)
     finally:

@@ -8,8 +8,10 @@ algorithms itself; PyTorch's one for processors does not.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -18,71 +20,71 @@ Padding = Literal["zeros", "reflect", "circular"]
 
 TILE = 4  # pixels of output to a tile's side
 REACH = TILE + 2  # pixels of input that they depend on
-LEAST_CHANNELS = 128 * 128  # of input times output; below, the transforms cost what they save
-TILES_AT_ONCE = 128  # their transforms should stay in the processor's caches
+# Where the polynomials are evaluated, and at infinity. The paper's 0, 1, -1, 2, -2 lose twice as much to rounding.
+POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)
+# Of input times output, by what is computed in; below, the transforms cost what they save.
+LEAST_CHANNELS: dict[torch.dtype, int] = {torch.float32: 128 * 128, torch.bfloat16: 64 * 128}
+TILES_AT_ONCE = {torch.float32: 128, torch.bfloat16: 512}  # their transforms should stay in the processor's caches
 
-# The paper's matrices for F(4x4, 3x3), section 4.1: of the input, the filter and the output.
-INPUT = torch.tensor(
-    [
-        [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
-        [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
-        [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
-        [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
-        [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
-        [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
-    ]
-)
-FILTER = torch.tensor(
-    [
-        [1 / 4, 0.0, 0.0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0.0, 0.0, 1.0],
-    ],
-    dtype=torch.float64,
-)
-OUTPUT = torch.tensor(
-    [
-        [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-        [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-        [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-        [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-    ]
-)
+
+class Matrices(NamedTuple):
+    """The transforms of the input (36, 36), of a filter (6, 3), and of the output (16, 36).
+
+    Those of tiles are of both sides at once.
+    """
+
+    input: Tensor
+    filter: Tensor
+    output: Tensor
+
+
+@cache
+def matrices(dtype: torch.dtype) -> Matrices:
+    """Toom and Cook's: two polynomials multiplied by way of their values at `POINTS` and at infinity.
+
+    The filter's, which are needed once, in float64; the others in `dtype`.
+    """
+    others = [[q for q in POINTS if q != p] for p in POINTS]
+    scales = [np.prod([p - q for q in rest]) for p, rest in zip(POINTS, others, strict=True)]
+    powers = np.vander(POINTS, TILE, increasing=True)
+    last = np.eye(TILE)[-1:], np.eye(3)[-1:]
+    output = np.concatenate([powers, last[0]]).T
+    filters = np.concatenate([powers[:, :3] / np.array(scales)[:, None], last[1]])
+    rows = [*(np.append(np.poly(rest)[::-1], 0) for rest in others), np.poly(POINTS)[::-1]]
+    both = (torch.tensor(np.kron(matrix, matrix), dtype=dtype) for matrix in (np.array(rows), output))
+    return Matrices(next(both), torch.tensor(filters, dtype=torch.float64), next(both))
 
 
 class FrozenConv2d(nn.Conv2d):
     """A 3x3 convolution, stride 1, that is never trained: by Winograd's method where that is faster.
 
-    It gives what `nn.Conv2d` gives, but for float32's rounding: a relative error of 1e-6, and 4e-6 of the gradient. The
-    filters are transformed at first use, take eight times their own memory beside it, and must not change after that.
+    It gives what `nn.Conv2d` gives, but for rounding. The filters are transformed at first use, take eight times their
+    own memory beside it (in bfloat16 four times), and must not change after that.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: Padding = "zeros") -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
         self.requires_grad_(False)
-        self.transformed: tuple[Tensor, Tensor] | None = None  # the filters, and the gradient's
+        self.transformed: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # the filters, and the gradient's
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        if not self.pays(x):
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if not self.pays(x, dtype):
             return super().forward(x)
-        if self.transformed is None:
+        if dtype not in self.transformed:
             gradient = self.weight.transpose(0, 1).flip(2, 3)
-            self.transformed = transform_filters(self.weight), transform_filters(gradient)
-        convolved: Tensor = _Winograd.apply(x, self.bias, *self.transformed)
+            self.transformed[dtype] = transform_filters(self.weight, dtype), transform_filters(gradient, dtype)
+        convolved: Tensor = _Winograd.apply(x.to(dtype), self.bias, *self.transformed[dtype])
         return convolved
 
-    def pays(self, x: Tensor) -> bool:
-        """Whether `x` (N, C, H, W) is convolved by Winograd's method."""
+    def pays(self, x: Tensor, dtype: torch.dtype) -> bool:
+        """Whether `x` (N, C, H, W) is convolved in `dtype` by Winograd's method."""
         return (
             x.device.type == "cpu"
-            and x.dtype == torch.float32
+            and dtype in LEAST_CHANNELS
             and self.padding_mode == "zeros"
-            and self.in_channels * self.out_channels >= LEAST_CHANNELS
-            and not torch.is_autocast_enabled("cpu")  # half precision has machine instructions of its own
+            and self.in_channels * self.out_channels >= LEAST_CHANNELS[dtype]
             and not torch.compiler.is_compiling()
         )
 
@@ -91,7 +93,7 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, filters: Tensor, gradient_filters: Tensor) -> Tensor:
         ctx.filters = gradient_filters
-        return convolve(x, filters).add_(bias.view(1, -1, 1, 1))
+        return convolve(x, filters).add_(bias.to(x.dtype).view(1, -1, 1, 1))
 
     @staticmethod
     @once_differentiable
@@ -99,18 +101,19 @@ class _Winograd(torch.autograd.Function):
         return convolve(gradient, ctx.filters), None, None, None
 
 
-def transform_filters(weight: Tensor) -> Tensor:
-    """(C', C, 3, 3) -> (36, C, C'), float32."""
-    products = torch.einsum("ai,ocij,bj->abco", FILTER, weight.double(), FILTER)
-    return products.reshape(REACH**2, weight.shape[1], weight.shape[0]).float().contiguous()
+def transform_filters(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """(C', C, 3, 3) -> (36, C, C')."""
+    one = matrices(dtype).filter
+    products = torch.einsum("ai,ocij,bj->abco", one, weight.double(), one)
+    return products.reshape(REACH**2, weight.shape[1], weight.shape[0]).to(dtype).contiguous()
 
 
 def convolve(x: Tensor, filters: Tensor) -> Tensor:
     """Convolve with 3x3 filters, zeros beyond the edges.
 
     Args:
-        x: (N, C, H, W), float32.
-        filters: (36, C, C'), of `transform_filters`.
+        x: (N, C, H, W), float32 or bfloat16.
+        filters: (36, C, C'), of `transform_filters`, of the same type.
 
     Returns:
         (N, C', H, W), channels_last in memory.
@@ -122,8 +125,9 @@ def convolve(x: Tensor, filters: Tensor) -> Tensor:
         edge.zero_()
     padded[:, 1 : 1 + height, 1 : 1 + width] = x.permute(0, 2, 3, 1)
     painted = x.new_empty(count, TILE * down, TILE * across, filters.shape[2])
-    rows = max(1, min(down, TILES_AT_ONCE // across))
-    pictures = max(1, TILES_AT_ONCE // (down * across))
+    at_once = TILES_AT_ONCE[x.dtype]
+    rows = max(1, min(down, at_once // across))
+    pictures = max(1, at_once // (down * across))
     for first in range(0, count, pictures):
         for row in range(0, down, rows):
             source = padded[first : first + pictures, TILE * row : TILE * (row + rows) + 2]
@@ -140,7 +144,8 @@ def _convolve_tiles(source: Tensor, filters: Tensor, target: Tensor) -> None:
     tiles = source.as_strided(
         (REACH, REACH, *shape, source.shape[3]), (down, across, picture, TILE * down, TILE * across, one)
     )
-    transformed = torch.kron(INPUT, INPUT) @ tiles.reshape(REACH**2, -1)
+    transforms = matrices(source.dtype)
+    transformed = transforms.input @ tiles.reshape(REACH**2, -1)
     products = transformed.view(REACH**2, -1, source.shape[3]) @ filters
-    outputs = (torch.kron(OUTPUT, OUTPUT) @ products.view(REACH**2, -1)).view(TILE, TILE, *shape, channels)
+    outputs = (transforms.output @ products.view(REACH**2, -1)).view(TILE, TILE, *shape, channels)
     target.view(count, shape[1], TILE, shape[2], TILE, channels).copy_(outputs.permute(2, 3, 0, 4, 1, 5))
