@@ -17,7 +17,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
-PAYS_FROM = 400  # steps of 4 crops of 256 px: compiling takes two minutes, and saves 0.65 s in 1.6 s of such a step
+PAYS_FROM = 400  # steps of 4 crops of 256 px: compiling takes a minute or two, which a shorter run does not win back
 
 
 def keep_memory() -> None:
@@ -70,8 +70,8 @@ def choose_compile(setting: bool | Literal["auto"], work: int) -> bool:
     """Whether to compile the step.
 
     Args:
-        setting: `auto`, true or false. `auto` compiles where that has been found to pay: on a GPU, and on a processor
-            with bfloat16; in float32 on a CPU the convolutions take the time, and compiled steps are no faster.
+        setting: `auto`, true or false. `auto` compiles long runs on a GPU. On a processor compiled steps are no faster
+            in float32, and a fifth slower in bfloat16, whose convolutions and normalisation are our own there.
         work: pixels of the whole run, as in `data.Schedule.work`.
 
     Raises:
@@ -85,4 +85,4 @@ def choose_compile(setting: bool | Literal["auto"], work: int) -> bool:
         raise ConfigError(f"compile must be auto, true or false, not {setting!r}.")
     long_enough = work >= PAYS_FROM * 4 * 256**2
     compiler = shutil.which(os.environ.get("CXX", "c++")) is not None
-    return long_enough and compiler and (torch.cuda.is_available() or processor_has_bfloat16())
+    return long_enough and compiler and torch.cuda.is_available()

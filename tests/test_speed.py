@@ -95,7 +95,7 @@ def test_precision_is_detected_and_can_be_chosen() -> None:
 
 def test_short_runs_are_not_compiled_and_a_choice_is_kept() -> None:
     assert not choose_compile("auto", ENOUGH - 1)
-    assert choose_compile("auto", ENOUGH) == (processor_has_bfloat16() or torch.cuda.is_available())
+    assert choose_compile("auto", ENOUGH) == torch.cuda.is_available()
     assert choose_compile(True, 1)
     assert not choose_compile(False, ENOUGH)
     with pytest.raises(ConfigError, match="compile must be auto, true or false, not 'fast'"):
