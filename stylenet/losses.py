@@ -47,24 +47,29 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     _, channels, height, width = features.shape
     # (N, C, H, W) -> (N, H*W, C): a view, not a copy, of features that are channels_last in memory.
-    pixels = _at_least_float32(features).permute(0, 2, 3, 1).flatten(1, 2)
+    pixels = features.permute(0, 2, 3, 1).flatten(1, 2)
     with torch.autocast(features.device.type, enabled=False):  # or the product would fall back to half precision
         products: Tensor = _Products.apply(pixels)
     return products / (channels * height * width)
 
 
 class _Products(torch.autograd.Function):
-    """`x^T x`, whose gradient autograd would make in two halves, each as large as the features: here at once."""
+    """`x^T x`, whose gradient autograd would make in two halves, each as large as the features: here at once.
+
+    The sums are made in float32. The gradient of bfloat16 features is rounded to bfloat16 in any case, and so is
+    multiplied in it; float16 would not hold its small numbers.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.transpose(1, 2) @ x
+        exact = _at_least_float32(x)
+        ctx.save_for_backward(x if x.dtype == torch.bfloat16 else exact)
+        return exact.transpose(1, 2) @ exact
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        result: Tensor = x @ (gradient + gradient.transpose(1, 2))
+        result: Tensor = x @ (gradient + gradient.transpose(1, 2)).to(x.dtype)
         return result
 
 
