@@ -72,7 +72,7 @@ def section(name: str) -> str:
     painting = find_painting(card.training["style"]["image"])
     widths = "-".join(map(str, card.network["widths"]))
     facts = (
-        f"{path.stat().st_size / 1e6:.1f} MB (widths {widths}), {card.training['steps_done']} steps, "
+        f"{path.stat().st_size / 1e6:.1f} MB (widths {widths}), {card.steps_learned:,} steps, "
         f"held-out loss {card.losses['held_out/total']:.2f}"
     )
     iterations = card.evaluation.get("iterations, 256 px")

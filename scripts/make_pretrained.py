@@ -6,8 +6,9 @@
     python scripts/make_pretrained.py --stamp runs/evaluate/2026-01-31_12-00-00
                                                           none: write what `stylenet.evaluate` found into their cards
 
-A base learns The Starry Night from nothing; each painting, that one too, goes on from there.
-Two hours on one processor core. A network that is stopped (Ctrl-C) is left as it was bundled before.
+A base learns The Starry Night from nothing; each painting, that one too, goes on from there in three runs, the last
+with crops of 256 px alone. Half an hour a painting on one processor core with bfloat16. A network that is stopped
+(Ctrl-C) is left as it was bundled before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from stylenet.checkpoint import BUNDLED, EXTENSION, export, load
 from stylenet.errors import ConfigError, one_sentence
 
 BASE = ["style=starry_night", "steps=1500"]  # learned from nothing, by a network that is not bundled itself
-NEXT = ["steps=1800"]  # learned on top of it, for each painting
+NEXT = (["steps=1800"], ["steps=5000"], ["steps=1500", "data.early_fraction=0"])  # on top of it, each painting's
 PAINTINGS = (
     "starry_night",
     "great_wave",
@@ -51,8 +52,11 @@ def make(paintings: Sequence[str], overrides: list[str]) -> None:
     with tempfile.TemporaryDirectory() as parent:
         base = train(Path(parent, "base"), [*BASE, *overrides])
         for painting in paintings:
-            start = [f"style={painting}", f"init={base}"]
-            print(shutil.copy(train(Path(parent, painting), [*start, *NEXT, *overrides]), BUNDLED))
+            learned = base
+            for index, settings in enumerate(NEXT):
+                start = [f"style={painting}", f"init={learned}"]
+                learned = train(Path(parent, f"{painting}_{index}"), [*start, *settings, *overrides])
+            print(shutil.copy(learned, BUNDLED))
 
 
 def stamp(evaluation: Path) -> None:

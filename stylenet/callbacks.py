@@ -28,7 +28,9 @@ from stylenet.styles import find_painting
 log = logging.getLogger(__name__)
 
 GAP = 8  # px of white between the pictures of a panel
-RECIPE = frozenset({"version", "steps", "seed", "init", "optimizer", "style", "model", "encoder", "loss", "data"})
+RECIPE = frozenset(
+    {"version", "steps", "steps_before", "seed", "init", "optimizer", "style", "model", "encoder", "loss", "data"}
+)
 """What a model file tells of its run's settings: what made the network, and not where on whose machine."""
 THUMBNAIL = 128  # px, the longer side of the painting inside a model file
 

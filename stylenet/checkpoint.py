@@ -52,6 +52,12 @@ class ModelCard:
     thumbnail: bytes = b""
     evaluation: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def steps_learned(self) -> int:
+        """Optimiser steps, with those of the networks that it started from."""
+        counts = (self.training.get(name) for name in ("steps_before", "steps_done"))
+        return sum(count for count in counts if isinstance(count, int))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -126,8 +132,8 @@ def _parse_card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
         card = ModelCard(**fields, thumbnail=thumbnail)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} has a model card that cannot be read: {error}") from None
-    if not isinstance(card.style, str) or not isinstance(card.network, dict):
-        raise ModelFileError(f"{path} has a model card whose style or network cannot be read.")
+    if not (isinstance(card.style, str) and isinstance(card.network, dict) and isinstance(card.training, dict)):
+        raise ModelFileError(f"{path} has a model card whose style, network or training cannot be read.")
     return card
 
 

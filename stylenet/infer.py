@@ -238,7 +238,7 @@ def _print_networks() -> None:
     networks = list_networks()
     for name, path in sorted(networks.items()):
         try:
-            steps = f"{read_card(path).training.get('steps_done', '?')} steps"
+            steps = f"{read_card(path).steps_learned} steps"
         except ModelFileError:
             steps = "broken"
         print(f"{name:24} {path.stat().st_size / 1e6:5.1f} MB {steps:>12}  {path}")

@@ -112,13 +112,12 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
     encoder = build(cfg.encoder)(layers=[*loss["content_weights"], *loss["style_weights"]])
     perceptual_loss = build(cfg.loss)(encoder=encoder, style_image=painting)
     net = build(cfg.model)
-    if cfg.init is not None:
-        warm_start(net, str(cfg.init), painting, encoder)
+    before = 0 if cfg.init is None else warm_start(net, str(cfg.init), painting, encoder)
     return StyleTransfer(
         net=net,
         loss=perceptual_loss,
         **settings["optimizer"],
-        settings=settings | {"version": __version__},
+        settings=settings | {"version": __version__, "steps_before": before},
     )
 
 

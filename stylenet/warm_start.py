@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 COMPARED = 128  # px; paintings are compared as small as model files carry them
 
 
-def warm_start(net: TransformerNet, init: str, painting: Tensor, encoder: Encoder) -> None:
+def warm_start(net: TransformerNet, init: str, painting: Tensor, encoder: Encoder) -> int:
     """Load into `net` the weights of a network that was trained on another painting.
 
     Args:
@@ -31,6 +31,9 @@ def warm_start(net: TransformerNet, init: str, painting: Tensor, encoder: Encode
         init: a network by name or file, or `auto`: the bundled one whose painting is nearest.
         painting: (1, 3, H, W), RGB in [0, 1]: the one to learn.
         encoder: sees what paintings are compared by.
+
+    Returns:
+        The steps that it has learned in.
 
     Raises:
         ModelFileError: when there is no such network.
@@ -44,7 +47,8 @@ def warm_start(net: TransformerNet, init: str, painting: Tensor, encoder: Encode
             "leave init away, or choose the model it was trained with."
         )
     net.load_state_dict(learned.state_dict())
-    log.info("Starting from what the network for %s has learned.", card.style)
+    log.info("Starting from what the network for %s has learned in %d steps.", card.style, card.steps_learned)
+    return card.steps_learned
 
 
 def nearest(net: TransformerNet, painting: Tensor, encoder: Encoder) -> Path:

@@ -53,6 +53,9 @@ def test_training_goes_on_from_what_a_network_learned(run_program: Program, tmp_
 
     assert apart(warm) < 0.01 < apart(cold)  # steps are short while the learning rate rises
     assert card.training["init"] == "starry_night"
+    before = checkpoint.read_card(checkpoint.BUNDLED / "starry_night.safetensors").steps_learned
+    assert card.steps_learned == before + 1
+    assert checkpoint.read_card(tmp_path / "null" / "starry_night.safetensors").steps_learned == 1
 
 
 def test_a_network_of_another_shape_is_refused(run_program: Program, tmp_path: Path) -> None:
