@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import logging
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -42,6 +43,7 @@ def _layer_names() -> tuple[str, ...]:
 LAYERS = _layer_names()
 """Every layer's name, from the picture down: `conv1_1`, `relu1_1`, ... `relu5_4`, `pool5`."""
 
+BEFORE_POOLING = tuple(name for name, after in pairwise(LAYERS) if after.startswith("pool"))
 CONVOLUTION_NAMES = tuple(name for name in LAYERS if name.startswith("conv"))
 
 
@@ -138,8 +140,14 @@ class Encoder(nn.Module):
         deepest = max((LAYERS.index(name) for name in wanted), default=-1)
         features: dict[str, Tensor] = {}
         x = (image - self.mean) / self.std
+        late = False  # whether a ReLU waits for the pooling after it, which leaves it a quarter of the values
         for name in LAYERS[: deepest + 1]:
+            if name in BEFORE_POOLING and name not in wanted and self.pooling == "max":
+                late = True  # the largest stays the largest
+                continue
             x = self.stages[name](x)
+            if late:
+                x, late = torch.relu(x), False
             if name in wanted:
                 features[name] = x
         return features

@@ -10,6 +10,7 @@ import torch
 
 from stylenet.errors import ConfigError
 from stylenet.losses import (
+    PIXELS_AT_ONCE,
     PerceptualLoss,
     content_loss,
     covariance_matrix,
@@ -49,6 +50,20 @@ def test_gram_matrix_against_numpy() -> None:
     flat = x.reshape(2, 5, 42)
     expected = np.einsum("ncp,ndp->ncd", flat, flat) / (5 * 42)
     np.testing.assert_allclose(gram_matrix(torch.from_numpy(x)).numpy(), expected, rtol=1e-12)
+
+
+def test_gram_matrix_of_more_pixels_than_are_summed_at_once() -> None:
+    height, width = 3, PIXELS_AT_ONCE // 2
+    x = torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
+    above = torch.randn(2, 4, 4, dtype=torch.float64)
+    expected = torch.einsum("nchw,ndhw->ncd", x, x) / (4 * height * width)
+    found = gram_matrix(x)
+    assert torch.allclose(found, expected)
+    (exact,) = torch.autograd.grad(expected, x, above)
+    assert torch.allclose(torch.autograd.grad(found, x, above)[0], exact)
+    (rounded,) = torch.autograd.grad(gram_matrix(half := x.detach().bfloat16().requires_grad_()), half, above.float())
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded - exact).norm() / exact.norm()) < torch.finfo(torch.bfloat16).eps
 
 
 @pytest.mark.parametrize("statistic", [gram_matrix, covariance_matrix])

@@ -39,6 +39,20 @@ def test_every_layer_agrees_with_torchvision(reference: torch.nn.Sequential, pho
         assert torch.allclose(features[name], x, rtol=1e-4, atol=1e-3 * float(x.abs().max())), name
 
 
+def test_what_is_not_asked_for_changes_nothing(photo: torch.Tensor) -> None:
+    """Where no one asks for the ReLU before a pooling, it comes after it."""
+    layers = ["relu1_1", "pool1", "relu2_2", "conv3_1"]
+    alone, among_all = Encoder(layers), Encoder(LAYERS[: LAYERS.index("conv3_1") + 1])
+    gradients = []
+    for encoder in (alone, among_all):
+        leaf = photo.clone().requires_grad_()
+        features = encoder(leaf)
+        gradients.append(torch.autograd.grad(features["conv3_1"].square().sum(), leaf)[0])
+        for name in layers:
+            assert torch.equal(features[name], alone(photo)[name])
+    assert torch.equal(*gradients)
+
+
 def test_original_weights_see_rgb_as_the_paper_saw_bgr(photo: torch.Tensor) -> None:
     encoder = Encoder(["conv1_1"])
     convolution = encoder.stages["conv1_1"]
