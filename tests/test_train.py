@@ -320,6 +320,7 @@ def test_every_style_composes_and_builds(tmp_path: Path, style: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
 def test_every_experiment_composes_and_builds(tmp_path: Path, experiment: str) -> None:
+    register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [f"experiment={experiment}", f"folder={tmp_path}", "data=sample", "style.size=64"])
     build_module(cfg)
