@@ -22,7 +22,7 @@ from stylenet.styles import PAINTINGS, find_painting
 from stylenet.stylizer import Stylizer
 
 FOLDER = Path(__file__).parents[1] / "docs"
-PHOTOS = ("neuschwanstein_castle", "dog", "machu_picchu", "gatewayof_india", "eiffel_tower", "mount_rushmore")
+PHOTOS = ("neuschwanstein_castle", "cat", "machu_picchu", "gatewayof_india", "eiffel_tower", "mount_rushmore")
 CELL = 360  # px of a painted square's side: as painted, so that strokes are seen as they are
 INSET = 90  # px of the photograph in its corner
 GAP = 6
@@ -30,8 +30,8 @@ QUALITY = 80
 HEAD = """\
 # Gallery
 
-Every bundled network on six photographs that no training saw: a building, an animal, a landscape, a night, a flat sky
-and faces. Nothing is tuned per picture. `python scripts/make_gallery.py` makes this page;
+Every bundled network on six photographs that its training did not see: a building, a cat indoors, a landscape, a night,
+a flat sky and faces. Nothing is tuned per picture. `python scripts/make_gallery.py` makes this page;
 `python -m stylenet.infer --sheet photo.jpg` makes one like it of a photo of yours, and
 `python -m stylenet.infer photo.jpg --style NAME` paints with one of them. The slow method, which paints
 better in minutes instead of a second, [has a page of its own](classics.md).

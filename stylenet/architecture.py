@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from stylenet.errors import ConfigError, PictureError, require_number
 
-FRAME = 24  # px of the frame that networks paint along the edges of what they see
 NORM_EPSILON = 1e-5  # added to the variance by instance normalisation
 
 
@@ -94,24 +93,39 @@ class Architecture:
 
     @property
     def margin(self) -> int:
-        """Pixels that a crop is grown by on each side in training, mirrored, and its painting cut back by."""
+        """Pixels that a picture is grown by on each side at least, mirrored, and its painting cut back by."""
         return self.stride * (self.kernel_size // 2)
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away the pixels are, at most, that the convolutions make a pixel of the painting from."""
+        scale, reach = 1, 0
+        for layer in self.layers():
+            for convolution in (layer.first, layer.second) if isinstance(layer, Residual) else (layer,):
+                if convolution.doubled:
+                    scale //= 2
+                    reach += scale
+                reach += scale * (convolution.kernel_size // 2)
+                scale *= convolution.stride
+        return reach
+
+    @property
+    def context(self) -> int:
+        """Pixels of the photo around a training crop that the network sees and the losses do not.
+
+        Beyond a picture's edges VGG19 sees nothing. A network that sees where they are learns to paint a frame there,
+        which pleases the losses and nobody else; so they lie out of its reach.
+        """
+        return -(-max(0, self.reach - self.margin) // self.stride) * self.stride
 
     @property
     def min_size(self) -> int:
         """The shortest side in pixels that every reflection has room for."""
         return self.margin + self.stride
 
-    def growth(self, length: int, training: bool = False) -> tuple[int, int]:
-        """Pixels that a side is grown by before and after it, mirrored, which make it a multiple of the stride.
-
-        Beyond a picture's edges VGG19 sees nothing, and so a network learns to paint a frame there, however its crops
-        are grown. When painting, a picture is grown further, so that the frame lies in what is cut off; but by no more
-        than a tenth of the side, since what is mirrored counts in instance normalisation's statistics.
-        """
-        further = 0 if training else min(FRAME, length // 10)
-        margin = self.margin + further // self.stride * self.stride
-        return margin, margin + -length % self.stride
+    def growth(self, length: int) -> tuple[int, int]:
+        """Pixels that a side is grown by before and after it, mirrored, which make it a multiple of the stride."""
+        return self.margin, self.margin + -length % self.stride
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a `PictureError` for a picture smaller than `min_size`."""

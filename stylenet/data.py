@@ -48,7 +48,8 @@ class Schedule(NamedTuple):
         size: side of a crop, in pixels.
         early_size: side of a crop in the first part of the run.
         early_fraction: how much of the run is that first part, 0 to 1.
-        scale: least and most share of the picture's area that a crop covers.
+        scale: least and most share of the picture's area that a crop covers, with what is around it.
+        context: pixels around a crop, on each side, that come with it.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Schedule(NamedTuple):
     early_size: int
     early_fraction: float
     scale: tuple[float, float]
+    context: int = 0
 
     @property
     def early_steps(self) -> int:
@@ -93,11 +95,11 @@ class Crops(Dataset[Item]):
         return self.schedule.steps * self.schedule.batch_size
 
     def __getitem__(self, index: int) -> Item:
-        """(3, size, size), RGB in [0, 1], and the unreadable files that gave way to the next."""
+        """(3, s, s), RGB in [0, 1], with its context, and the unreadable files that gave way to the next."""
         lap, place = divmod(index, len(self.pictures))
         order = torch.randperm(len(self.pictures), generator=self._random(lap, 0)).tolist()
         early = index // self.schedule.batch_size < self.schedule.early_steps
-        size = self.schedule.early_size if early else self.schedule.size
+        size = (self.schedule.early_size if early else self.schedule.size) + 2 * self.schedule.context
         skipped: list[str] = []
         for choice in order[place:] + order[:place]:
             try:
@@ -180,13 +182,14 @@ class PhotoDataModule(pl.LightningDataModule):
         size: side of a crop, in pixels.
         early_size: side of a crop in the first part of the run.
         early_fraction: how much of the run is that first part, 0 to 1.
-        scale: least and most share of a picture's area that a crop covers.
+        scale: least and most share of a picture's area that a crop covers, with what is around it.
         batch_size: crops to a step.
         steps: steps of the whole run.
         workers: processes that read pictures; 0 reads in the training process. Default: 2 where a GPU trains, and 0
             where the processor does, which reading beside it only disturbs.
         cache_mb: decoded photographs that each of them keeps.
         seed: of the order, the crops and the flips.
+        context: pixels around a training crop, on each side, that come with it.
 
     Raises:
         ConfigError: for a folder that is missing or holds no pictures, or a number out of range.
@@ -206,10 +209,11 @@ class PhotoDataModule(pl.LightningDataModule):
         workers: int | None,
         cache_mb: float,
         seed: int,
+        context: int = 0,
     ) -> None:
         super().__init__()
         low, high = scale
-        self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high))
+        self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high), context)
         _check(self.schedule)
         workers = (2 if torch.cuda.is_available() else 0) if workers is None else workers
         require_number("data.workers", workers, 0, whole=True)

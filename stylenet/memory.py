@@ -54,7 +54,8 @@ def training_bytes(architecture: Architecture, crops: int, size: int) -> float:
     the small one at 384 px (5,580).
     """
     width, _ = _last_widths(architecture)
-    return TRAINING_BASE + crops * size**2 * (4300 + 80 * width)
+    seen = size + 2 * architecture.context
+    return TRAINING_BASE + crops * (4300 * size**2 + 80 * width * seen**2)
 
 
 def check_training(architecture: Architecture, crops: int, size: int) -> None:

@@ -60,7 +60,7 @@ class StyleTransfer(pl.LightningModule):
         self.warmup_fraction = warmup_fraction
         self.steps = steps
         self.finite: Tensor | None = None  # whether all losses since the last check were; read without haste on a GPU
-        self.compiled: Callable[[Tensor, Tensor | None], dict[str, Tensor]] | None = None
+        self.compiled: Callable[[Tensor, int, Tensor | None], dict[str, Tensor]] | None = None
         self.save_hyperparameters(dict(settings))
         self.strict_loading = False  # a checkpoint holds what was learned, not the frozen encoder
 
@@ -100,7 +100,7 @@ class StyleTransfer(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log the held-out photographs' losses."""
-        losses = self._losses(batch.photos)
+        losses = self._losses(batch.photos, context=0)
         self.log_dict({f"held_out/{name}": value for name, value in losses.items()}, batch_size=len(batch.photos))
 
     def _noise(self, photos: Tensor) -> Tensor | None:
@@ -111,18 +111,23 @@ class StyleTransfer(pl.LightningModule):
         return torch.randn(photos.shape, generator=random, device=photos.device)
 
     def _training_losses(self, photos: Tensor) -> dict[str, Tensor]:
-        noise = self._noise(photos)
+        context, noise = self.net.architecture.context, self._noise(photos)
         if self.compiled is not None:
             try:
-                return self.compiled(photos, noise)
+                return self.compiled(photos, context, noise)
             except (BackendCompilerFailed, InductorError) as error:
                 sentence = str(error).strip().splitlines()[0]
                 log.warning("Going on without compiling, which needs a C++ compiler that works: %s", sentence)
                 self.compiled = None
-        return self._losses(photos, noise)
+        return self._losses(photos, context, noise)
 
-    def _losses(self, photos: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.loss(self.net(photos, noise), self.loss.content_targets(photos))
+    def _losses(self, photos: Tensor, context: int, noise: Tensor | None = None) -> dict[str, Tensor]:
+        """Of photos less `context` px on each side, which the network alone sees."""
+        height, width = photos.shape[-2:]
+        inside = (..., slice(context, height - context), slice(context, width - context))
+        losses: dict[str, Tensor] = self.loss(
+            self.net(photos, noise)[inside], self.loss.content_targets(photos[inside])
+        )
         return losses
 
     def configure_optimizers(self) -> Any:

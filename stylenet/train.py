@@ -52,8 +52,8 @@ def train(cfg: DictConfig) -> None:
     folder = Path(cfg.folder)
     resume = find_checkpoint(cfg.resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = build(cfg.data)
     module = build_module(cfg)
+    data = build(cfg.data, context=module.net.architecture.context)
     if not memory.has_gpu():
         memory.check_training(module.net.architecture, cfg.data.batch_size, max(cfg.data.size, cfg.data.early_size))
     if choose_compile(cfg.compile, data.schedule.work(cfg.steps)):

@@ -77,6 +77,13 @@ def test_batches_are_early_and_then_full_size() -> None:
     assert photos.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_crops_come_with_what_is_around_them_and_held_out_photographs_alone() -> None:
+    data = make_data(context=4)
+    sides = [batch.photos.shape[-1] for batch in data.train_dataloader()]
+    assert sides == [16 + 8] * 3 + [32 + 8] * 3
+    assert next(iter(data.val_dataloader())).photos.shape[-1] == 32
+
+
 def test_work_counts_pixels() -> None:
     assert SCHEDULE.work(3) == 3 * 2 * 16**2
     assert SCHEDULE.work(6) == 3 * 2 * 16**2 + 3 * 2 * 32**2

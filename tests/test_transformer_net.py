@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from stylenet.errors import ConfigError, PictureError
 from stylenet.grain import SIDE, grain
+from stylenet.instance_norm import InstanceNorm
 from stylenet.transformer_net import TransformerNet
 
 
@@ -37,6 +39,29 @@ def test_the_papers_network_has_the_papers_size() -> None:
 def test_its_description_names_every_weight(arguments: tuple[list[int], int, int]) -> None:
     net = TransformerNet(*arguments)
     assert dict(net.architecture.shapes()) == {name: tuple(p.shape) for name, p in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("arguments", [([8, 12, 16], 2, 5), ([4, 6], 1, 9), ([8], 0, 3)])
+def test_convolutions_reach_as_far_as_the_description_says(arguments: tuple[list[int], int, int]) -> None:
+    torch.manual_seed(0)
+    net = TransformerNet(*arguments)
+    for module in net.modules():
+        for name, child in module.named_children():
+            if isinstance(child, InstanceNorm):  # which knows the whole picture
+                setattr(module, name, nn.Identity())
+    photo = torch.rand(1, 3, 120, 120, requires_grad=True)
+    reach, stride = net.architecture.reach, net.architecture.stride
+    for place in range(60, 60 + stride):  # where the grid of the lowest resolution lies makes a difference
+        (gradient,) = torch.autograd.grad(net(photo)[..., place, place].sum(), photo)
+        felt = gradient.abs().sum((0, 1)).nonzero()
+        assert int((felt - place).abs().max()) <= reach
+        assert int((felt - place).abs().max()) > reach - stride
+
+
+def test_training_shows_the_losses_nothing_that_knows_of_an_edge() -> None:
+    for arguments in ([16, 32, 64], 4, 5), ([32, 64, 128], 5, 9):
+        architecture = TransformerNet(*arguments).architecture
+        assert architecture.reach <= architecture.context + architecture.margin < architecture.reach + 4
 
 
 def test_contrast_and_brightness_of_the_photo_are_normalised_away(net: TransformerNet) -> None:
