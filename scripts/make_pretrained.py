@@ -28,7 +28,7 @@ from stylenet.errors import ConfigError, one_sentence
 
 BASE = ["style=starry_night", "steps=1500"]  # learned from nothing, by a network that is not bundled itself
 SMALL_FIRST = "data.early_fraction=0.9"
-NEXT = (["steps=1800", SMALL_FIRST], ["steps=5000", SMALL_FIRST], ["steps=1500"])  # on top of it, for each painting
+NEXT = (["steps=1800", SMALL_FIRST], ["steps=5000", SMALL_FIRST], ["steps=2000"])  # on top of it, for each painting
 PAINTINGS = (
     "starry_night",
     "great_wave",

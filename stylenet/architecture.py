@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from stylenet.errors import ConfigError, PictureError, require_number
 
+FRAME = 24  # px along the edges of what they see that networks paint otherwise than the rest
 NORM_EPSILON = 1e-5  # added to the variance by instance normalisation
 
 
@@ -116,16 +117,22 @@ class Architecture:
         Beyond a picture's edges VGG19 sees nothing. A network that sees where they are learns to paint a frame there,
         which pleases the losses and nobody else; so they lie out of its reach.
         """
-        return -(-max(0, self.reach - self.margin) // self.stride) * self.stride
+        return -(-self.reach // self.stride) * self.stride
 
     @property
     def min_size(self) -> int:
         """The shortest side in pixels that every reflection has room for."""
         return self.margin + self.stride
 
-    def growth(self, length: int) -> tuple[int, int]:
-        """Pixels that a side is grown by before and after it, mirrored, which make it a multiple of the stride."""
-        return self.margin, self.margin + -length % self.stride
+    def growth(self, length: int, training: bool = False) -> tuple[int, int]:
+        """Pixels that a side is grown by before and after it, mirrored, which make it a multiple of the stride.
+
+        When painting, a picture is grown by its margin and more: what a network does along an edge, which training's
+        losses do not see, lies in what is cut off. But by no more than a tenth of the side above the margin, since what
+        is mirrored counts in instance normalisation's statistics.
+        """
+        margin = 0 if training else self.margin + min(FRAME, length // 10) // self.stride * self.stride
+        return margin, margin + -length % self.stride
 
     def check_size(self, height: int, width: int) -> None:
         """Raise a `PictureError` for a picture smaller than `min_size`."""

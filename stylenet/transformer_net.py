@@ -61,8 +61,8 @@ class TransformerNet(nn.Module):
             if noise is None:
                 noise = torch.from_numpy(grain(0, height, 0, width)).to(image)
             image = image + self.architecture.grain * noise
-        top, below = self.architecture.growth(height)
-        left, right = self.architecture.growth(width)
+        top, below = self.architecture.growth(height, self.training)
+        left, right = self.architecture.growth(width, self.training)
         grown = F.pad(image, (left, right, top, below), mode="reflect")
         painted: Tensor = self.layers(grown - 0.5) + 0.5  # centred, as the weights' initialisation assumes
         return painted[..., top : top + height, left : left + width]

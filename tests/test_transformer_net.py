@@ -61,7 +61,9 @@ def test_convolutions_reach_as_far_as_the_description_says(arguments: tuple[list
 def test_training_shows_the_losses_nothing_that_knows_of_an_edge() -> None:
     for arguments in ([16, 32, 64], 4, 5), ([32, 64, 128], 5, 9):
         architecture = TransformerNet(*arguments).architecture
-        assert architecture.reach <= architecture.context + architecture.margin < architecture.reach + 4
+        assert architecture.reach <= architecture.context < architecture.reach + 4
+        side = 256 + 2 * architecture.context
+        assert architecture.growth(side, training=True) == (0, 0)  # nothing is mirrored there either
 
 
 def test_contrast_and_brightness_of_the_photo_are_normalised_away(net: TransformerNet) -> None:
