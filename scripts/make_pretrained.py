@@ -7,8 +7,8 @@
                                                           none: write what `stylenet.evaluate` found into their cards
 
 A base learns The Starry Night from nothing; each painting, that one too, goes on from there in three runs, the last
-with crops of 256 px alone. Half an hour a painting on one processor core with bfloat16. A network that is stopped
-(Ctrl-C) is left as it was bundled before.
+with crops of 256 px alone. That is hours for all of them on a processor. A network that is stopped (Ctrl-C) is left as
+it was bundled before.
 """
 
 from __future__ import annotations

@@ -101,13 +101,12 @@ class Architecture:
     def reach(self) -> int:
         """How many pixels away the pixels are, at most, that the convolutions make a pixel of the painting from."""
         scale, reach = 1, 0
-        for layer in self.layers():
-            for convolution in (layer.first, layer.second) if isinstance(layer, Residual) else (layer,):
-                if convolution.doubled:
-                    scale //= 2
-                    reach += scale
-                reach += scale * (convolution.kernel_size // 2)
-                scale *= convolution.stride
+        for convolution in self.convolutions():
+            if convolution.doubled:
+                scale //= 2
+                reach += scale
+            reach += scale * (convolution.kernel_size // 2)
+            scale *= convolution.stride
         return reach
 
     @property
@@ -158,15 +157,19 @@ class Architecture:
             yield _block(f"layers.{index}", 1, wide, narrow, 3, doubled=True)
         yield Convolution(f"layers.{first + len(changes)}", self.widths[0], 3, self.kernel_size)
 
+    def convolutions(self) -> Iterator[Convolution]:
+        """The convolutions in order, those of the residual blocks too, lazily."""
+        for layer in self.layers():
+            yield from (layer.first, layer.second) if isinstance(layer, Residual) else (layer,)
+
     def is_like(self, other: Architecture) -> bool:
         """Whether weights fit both."""
         return list(self.shapes()) == list(other.shapes())
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The names and shapes of all weights, lazily."""
-        for layer in self.layers():
-            for convolution in (layer.first, layer.second) if isinstance(layer, Residual) else (layer,):
-                yield from convolution.shapes()
+        for convolution in self.convolutions():
+            yield from convolution.shapes()
 
 
 def _block(
