@@ -78,7 +78,10 @@ class Panels(Callback):
         if not trainer.is_global_zero or step == self.shown:
             return
         self.shown = step
+        training = module.training
+        module.eval()  # or it would show the frame along the edges that is cut off when painting
         painted = torch.cat([module(photo[None].to(module.device)).float().cpu() for photo in self.photos])
+        module.train(training)
         panel = panel_picture(self.painting, self.photos, painted)
         save_image(panel, self.folder / f"step_{step:06d}.jpg")
         log_picture(trainer.loggers, "panel", panel, step)
