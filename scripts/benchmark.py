@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_optimize import pytorchs_convolutions
 from benchmark_report import Numbers, plot, ratio, show
 from hydra import compose, initialize_config_dir
 from measured_process import run_measured
@@ -35,7 +36,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
-from stylenet import Stylizer, checkpoint, winograd
+from stylenet import Stylizer, checkpoint
 from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, one_sentence
 from stylenet.image import load_image, save_image, to_array
@@ -119,11 +120,8 @@ def make_step(*overrides: str) -> Callable[[torch.Tensor], None]:
 
 def without_winograd(step: Callable[[torch.Tensor], None], photos: torch.Tensor) -> None:
     """The same step, with PyTorch's convolutions in the encoder."""
-    least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, {}
-    try:
+    with pytorchs_convolutions():
         step(photos)
-    finally:
-        winograd.LEAST_CHANNELS = least
 
 
 def measure_training(options: argparse.Namespace, machine: Numbers, progress: Progress) -> Numbers:

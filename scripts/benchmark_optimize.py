@@ -91,7 +91,7 @@ class Contest:
 
 @contextmanager
 def pytorchs_convolutions() -> Iterator[None]:
-    """Without Winograd's."""
+    """Within it, the encoder's are not Winograd's."""
     least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, {}
     try:
         yield

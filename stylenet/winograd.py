@@ -63,25 +63,29 @@ def matrices(dtype: torch.dtype) -> Matrices:
 class FrozenConv2d(nn.Conv2d):
     """A 3x3 convolution, stride 1, that is never trained: by Winograd's method where that is faster.
 
-    It gives what `nn.Conv2d` gives, but for rounding. The filters are transformed at first use, take eight times their
-    own memory beside it (in bfloat16 four times), and must not change after that.
+    It gives what `nn.Conv2d` gives, but for rounding. The filters are transformed when they are first needed, take four
+    times their own memory (in bfloat16 twice) for each way, there and back, and must not change after that.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: Padding = "zeros") -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
         self.requires_grad_(False)
-        self.transformed: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # the filters, and the gradient's
+        self.transformed: dict[tuple[torch.dtype, bool], Tensor] = {}  # see `filters`
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if not self.pays(x, dtype):
             return super().forward(x)
-        if dtype not in self.transformed:
-            gradient = self.weight.transpose(0, 1).flip(2, 3)
-            self.transformed[dtype] = transform_filters(self.weight, dtype), transform_filters(gradient, dtype)
         convolved: Tensor = _Winograd.apply(x.to(dtype), self)
         return convolved
+
+    def filters(self, dtype: torch.dtype, back: bool) -> Tensor:
+        """Transformed: those of the convolution, or of its gradient, on the way back."""
+        if (dtype, back) not in self.transformed:
+            weight = self.weight.transpose(0, 1).flip(2, 3) if back else self.weight
+            self.transformed[dtype, back] = transform_filters(weight, dtype)
+        return self.transformed[dtype, back]
 
     def pays(self, x: Tensor, dtype: torch.dtype) -> bool:
         """Whether `x` (N, C, H, W) is convolved in `dtype` by Winograd's method, or at least its gradient."""
@@ -97,17 +101,17 @@ class FrozenConv2d(nn.Conv2d):
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, convolution: FrozenConv2d) -> Tensor:
-        filters, ctx.filters = convolution.transformed[x.dtype]
+        ctx.convolution = convolution
         weight, bias = convolution.weight, convolution.bias
         assert bias is not None
         if weight.shape[0] * weight.shape[1] < LEAST_CHANNELS_FORWARD[x.dtype]:
             return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=1)
-        return convolve(x, filters).add_(bias.to(x.dtype).view(1, -1, 1, 1))
+        return convolve(x, convolution.filters(x.dtype, back=False)).add_(bias.to(x.dtype).view(1, -1, 1, 1))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return convolve(gradient, ctx.filters), None
+        return convolve(gradient, ctx.convolution.filters(gradient.dtype, back=True)), None
 
 
 def transform_filters(weight: Tensor, dtype: torch.dtype) -> Tensor:
