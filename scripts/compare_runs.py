@@ -55,7 +55,8 @@ def plot(runs: dict[str, list[Point]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for name, points in runs.items():
         axes.plot([point.minutes for point in points], [point.losses["total"] for point in points], ".-", label=name)
-    axes.set(xlabel="minutes of training", ylabel="held-out loss", ylim=(1, 4))
+    axes.set(xlabel="minutes of training", ylabel="held-out loss")
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=110)
