@@ -6,8 +6,8 @@
     python scripts/make_pretrained.py --stamp runs/evaluate/2026-01-31_12-00-00
                                                           none: write what `stylenet.evaluate` found into their cards
 
-A base learns The Starry Night from nothing; each painting, that one too, goes on from there in three runs, the last
-with crops of 256 px alone. That is hours for all of them on a processor. A network that is stopped (Ctrl-C) is left as
+A base learns The Starry Night from nothing; each painting, that one too, goes on from there in two runs. That is hours
+for each of them on a processor. A network that is stopped (Ctrl-C) is left as
 it was bundled before.
 """
 
@@ -27,8 +27,7 @@ from stylenet.checkpoint import BUNDLED, EXTENSION, export, load
 from stylenet.errors import ConfigError, one_sentence
 
 BASE = ["style=starry_night", "steps=1500"]  # learned from nothing, by a network that is not bundled itself
-SMALL_FIRST = "data.early_fraction=0.9"
-NEXT = (["steps=1800", SMALL_FIRST], ["steps=5000", SMALL_FIRST], ["steps=2000"])  # on top of it, for each painting
+NEXT = (["steps=1500"], ["steps=5000"])  # on top of it, for each painting
 PAINTINGS = (
     "starry_night",
     "great_wave",
