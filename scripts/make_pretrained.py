@@ -7,8 +7,7 @@
                                                           none: write what `stylenet.evaluate` found into their cards
 
 A base learns The Starry Night from nothing; each painting, that one too, goes on from there in two runs. That is hours
-for each of them on a processor. A network that is stopped (Ctrl-C) is left as
-it was bundled before.
+for each of them on a processor. A network that is stopped (Ctrl-C) is left as it was bundled before.
 """
 
 from __future__ import annotations
