@@ -125,7 +125,7 @@ def without_winograd(step: Callable[[torch.Tensor], None], photos: torch.Tensor)
 
 
 def measure_training(options: argparse.Namespace, machine: Numbers, progress: Progress) -> Numbers:
-    """Steps of 4 crops of 256 px: the reference recipe's, ours at the default schedule's sizes, and others."""
+    """Steps of 4 crops of 256 px: the reference recipe's and ours, and ours of 128 px."""
     keep_memory()
     photos = torch.cat([torch.from_numpy(load_image(path, 256))[..., :256, :256] for path in _photos(4)]).to(DEVICE)
     last = photos.contiguous(memory_format=torch.channels_last)
@@ -146,12 +146,6 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
         programs["johnson, compiled"] = lambda: compiled(last)
     bar = progress.add_task("training", total=options.rounds + 1)
     seconds = take_turns(programs, options.rounds, lambda: progress.update(bar, advance=1))
-    share = compose_training().data.early_fraction
-    for model in MODELS:
-        seconds[f"{model}, as scheduled"] = [
-            share * early_seconds + (1 - share) * late_seconds
-            for early_seconds, late_seconds in zip(seconds[f"{model}, 128 px"], seconds[model], strict=True)
-        ]
     with FlopCounterMode(display=False) as counter:
         without_winograd(full, last)
     gflop = counter.get_total_flops() / 1e9

@@ -358,6 +358,7 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
 def test_a_network_that_can_paint_takes_fewer_steps(tmp_path: Path, init: str, steps: int) -> None:
     cfg = make_config(tmp_path, f"init={init}")
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
+    assert cfg.data.early_fraction == 0
     assert make_config(tmp_path, f"init={init}", "steps=5").steps == 5
 
 
