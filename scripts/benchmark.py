@@ -132,14 +132,14 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
     painting = torch.from_numpy(load_image(find_painting("starry_night"), 384))
     reference = Reference(painting).to(DEVICE)
     full, small = (make_step(f"model={model}") for model in MODELS)
-    early = last[..., :128, :128].contiguous(memory_format=torch.channels_last)
+    quarter = last[..., :128, :128].contiguous(memory_format=torch.channels_last)
     programs: dict[str, Callable[[], object]] = {
         "reference recipe": lambda: reference.step(photos),
         "johnson": lambda: full(last),
         "johnson, PyTorch's convolutions": lambda: without_winograd(full, last),
-        "johnson, 128 px": lambda: full(early),
+        "johnson, 128 px": lambda: full(quarter),
         "small": lambda: small(last),
-        "small, 128 px": lambda: small(early),
+        "small, 128 px": lambda: small(quarter),
     }
     if machine["precision"] == "bf16-mixed":
         compiled = make_step("model=johnson", "compile=true")
@@ -243,7 +243,7 @@ def measure_memory(options: argparse.Namespace, folder: Path, progress: Progress
             }
             progress.update(bar, advance=1)
     for size in TRAINING_SIZES:
-        short = ["steps=2", f"data.size={size}", f"data.early_size={size}", "data=sample", "logger=csv"]
+        short = ["steps=2", f"data.size={size}", "data=sample", "logger=csv"]
         short += ["model=johnson", "data.batch_size=4"]
         measured = run_measured("stylenet.train", [*short, f"hydra.run.dir={folder / str(size)}"])
         rows[f"training, {size} px"] = {"peak memory, GB": measured.peak_memory_gb}

@@ -232,8 +232,6 @@ def _thumbnail(painting: Image.Image) -> bytes:
 class Progress(RichProgressBar):
     """A bar with step, elapsed and remaining time, losses and pictures per second; lines where there is no terminal.
 
-    The remaining time knows that the early steps are smaller than the late ones.
-
     Args:
         line_every_n_steps: how often a line of text says how far training is, where there is no terminal.
     """
@@ -261,12 +259,11 @@ class Progress(RichProgressBar):
         log.info("step %d of %d, %s left, %s", step, trainer.max_steps, self.time_left(), text)
 
     def time_left(self) -> str:
-        """Hours, minutes and seconds to the end of the run, from the pixels still to come."""
-        data: PhotoDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        first, now, last = map(data.schedule.work, (self.first_step, self.trainer.global_step, self.trainer.max_steps))
-        if now == first:
+        """Hours, minutes and seconds to the end of the run."""
+        done, left = self.trainer.global_step - self.first_step, self.trainer.max_steps - self.trainer.global_step
+        if not done:
             return "-:--:--"
-        seconds = (time.perf_counter() - self.start) * (last - now) / (now - first)
+        seconds = (time.perf_counter() - self.start) * left / done
         return str(timedelta(seconds=round(seconds)))
 
     def configure_columns(self, trainer: pl.Trainer) -> list[Any]:

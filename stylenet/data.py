@@ -46,8 +46,6 @@ class Schedule(NamedTuple):
         steps: optimiser steps of the whole run.
         batch_size: crops to a step.
         size: side of a crop, in pixels.
-        early_size: side of a crop in the first part of the run.
-        early_fraction: how much of the run is that first part, 0 to 1.
         scale: least and most share of the picture's area that a crop covers, with what is around it.
         context: pixels around a crop, on each side, that come with it.
     """
@@ -55,20 +53,18 @@ class Schedule(NamedTuple):
     steps: int
     batch_size: int
     size: int
-    early_size: int
-    early_fraction: float
     scale: tuple[float, float]
     context: int = 0
 
     @property
-    def early_steps(self) -> int:
-        """Steps of the first part."""
-        return round(self.early_fraction * self.steps)
+    def side(self) -> int:
+        """Of a crop with its context, in pixels."""
+        return self.size + 2 * self.context
 
-    def work(self, steps: int) -> int:
-        """Pixels in the first `steps` steps: what their time is proportional to."""
-        early = min(steps, self.early_steps)
-        return self.batch_size * (early * self.early_size**2 + (steps - early) * self.size**2)
+    @property
+    def pixels(self) -> int:
+        """Of all crops of the run: what its time is proportional to."""
+        return self.steps * self.batch_size * self.size**2
 
 
 class Crops(Dataset[Item]):
@@ -89,7 +85,7 @@ class Crops(Dataset[Item]):
         self.seed = seed
         self.cache_mb = cache_mb
         self._kept: dict[Path, Image.Image] = {}
-        self._kept_near = self._kept_mb = 0.0
+        self._kept_mb = 0.0
 
     def __len__(self) -> int:
         return self.schedule.steps * self.schedule.batch_size
@@ -98,24 +94,20 @@ class Crops(Dataset[Item]):
         """(3, s, s), RGB in [0, 1], with its context, and the unreadable files that gave way to the next."""
         lap, place = divmod(index, len(self.pictures))
         order = torch.randperm(len(self.pictures), generator=self._random(lap, 0)).tolist()
-        early = index // self.schedule.batch_size < self.schedule.early_steps
-        size = (self.schedule.early_size if early else self.schedule.size) + 2 * self.schedule.context
         skipped: list[str] = []
         for choice in order[place:] + order[:place]:
             try:
-                picture = self._open(self.pictures[choice], near=2 * size)
+                picture = self._open(self.pictures[choice])
             except PictureError:
                 skipped.append(str(self.pictures[choice]))
                 continue
-            return _random_crop(picture, size, self.schedule.scale, self._random(index, 1)), skipped
+            return _random_crop(picture, self.schedule.side, self.schedule.scale, self._random(index, 1)), skipped
         raise PictureError(f"None of the {len(self.pictures)} pictures for training can be read.")
 
-    def _open(self, path: Path, near: int) -> Image.Image:
-        if near != self._kept_near:  # the crops have grown: what was decoded for smaller ones is too coarse
-            self._kept, self._kept_near, self._kept_mb = {}, near, 0.0
+    def _open(self, path: Path) -> Image.Image:
         if path in self._kept:
             return self._kept[path]
-        picture = open_picture(path, near=near)
+        picture = open_picture(path, near=2 * self.schedule.side)
         megabytes = picture.width * picture.height * 3 / 1e6
         if self._kept_mb + megabytes <= self.cache_mb:
             self._kept[path] = picture
@@ -180,8 +172,6 @@ class PhotoDataModule(pl.LightningDataModule):
         coco: COCO's folder, or None.
         held_out: names of bundled photographs that are never trained on.
         size: side of a crop, in pixels.
-        early_size: side of a crop in the first part of the run.
-        early_fraction: how much of the run is that first part, 0 to 1.
         scale: least and most share of a picture's area that a crop covers, with what is around it.
         batch_size: crops to a step.
         steps: steps of the whole run.
@@ -201,8 +191,6 @@ class PhotoDataModule(pl.LightningDataModule):
         coco: str | None,
         held_out: Sequence[str],
         size: int,
-        early_size: int,
-        early_fraction: float,
         scale: Sequence[float],
         batch_size: int,
         steps: int,
@@ -213,7 +201,7 @@ class PhotoDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         low, high = scale
-        self.schedule = Schedule(steps, batch_size, size, early_size, early_fraction, (low, high), context)
+        self.schedule = Schedule(steps, batch_size, size, (low, high), context)
         _check(self.schedule)
         workers = (2 if torch.cuda.is_available() else 0) if workers is None else workers
         require_number("data.workers", workers, 0, whole=True)
@@ -266,9 +254,8 @@ def _choose_folder(root: str | None, coco: str | None) -> Path:
 
 
 def _check(schedule: Schedule) -> None:
-    for name in ("steps", "batch_size", "size", "early_size"):
+    for name in ("steps", "batch_size", "size"):
         require_number(f"data.{name}", getattr(schedule, name), 1, whole=True)
-    require_number("data.early_fraction", schedule.early_fraction, 0, 1)
     for share in schedule.scale:
         require_number("data.scale", share, 0, 1)
     if not 0 < schedule.scale[0] <= schedule.scale[1] <= 1:

@@ -55,8 +55,8 @@ def train(cfg: DictConfig) -> None:
     module = build_module(cfg)
     data = build(cfg.data, context=module.net.architecture.context)
     if not memory.has_gpu():
-        memory.check_training(module.net.architecture, cfg.data.batch_size, max(cfg.data.size, cfg.data.early_size))
-    if choose_compile(cfg.compile, data.schedule.work(cfg.steps)):
+        memory.check_training(module.net.architecture, cfg.data.batch_size, cfg.data.size)
+    if choose_compile(cfg.compile, data.schedule.pixels):
         module.compile_steps()
     trainer = build(
         cfg.trainer,

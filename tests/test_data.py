@@ -13,7 +13,7 @@ from PIL import Image
 from stylenet.data import SAMPLE, ContinueAt, Crops, PhotoDataModule, Schedule, collate
 from stylenet.errors import ConfigError, PictureError
 
-SCHEDULE = Schedule(steps=6, batch_size=2, size=32, early_size=16, early_fraction=0.5, scale=(0.25, 1.0))
+SCHEDULE = Schedule(steps=6, batch_size=2, size=32, scale=(0.25, 1.0))
 
 
 def make_data(**changes: Any) -> PhotoDataModule:
@@ -22,8 +22,6 @@ def make_data(**changes: Any) -> PhotoDataModule:
         "coco": None,
         "held_out": ["dog.jpg", "owl.jpg"],
         "size": 32,
-        "early_size": 16,
-        "early_fraction": 0.5,
         "scale": [0.25, 1.0],
         "batch_size": 2,
         "steps": 6,
@@ -68,9 +66,9 @@ def test_held_out_photographs_are_never_trained_on() -> None:
     assert photos.shape == (2, 3, 32, 32)
 
 
-def test_batches_are_early_and_then_full_size() -> None:
+def test_batches_are_as_many_and_as_large_as_asked_for() -> None:
     batches = list(make_data().train_dataloader())
-    assert [tuple(batch.photos.shape) for batch in batches] == [(2, 3, 16, 16)] * 3 + [(2, 3, 32, 32)] * 3
+    assert [tuple(batch.photos.shape) for batch in batches] == [(2, 3, 32, 32)] * 6
     photos = batches[-1].photos
     assert photos.dtype == torch.float32
     assert 0 <= float(photos.min()) < float(photos.max()) <= 1
@@ -80,13 +78,12 @@ def test_batches_are_early_and_then_full_size() -> None:
 def test_crops_come_with_what_is_around_them_and_held_out_photographs_alone() -> None:
     data = make_data(context=4)
     sides = [batch.photos.shape[-1] for batch in data.train_dataloader()]
-    assert sides == [16 + 8] * 3 + [32 + 8] * 3
+    assert sides == [32 + 8] * 6
     assert next(iter(data.val_dataloader())).photos.shape[-1] == 32
 
 
-def test_work_counts_pixels() -> None:
-    assert SCHEDULE.work(3) == 3 * 2 * 16**2
-    assert SCHEDULE.work(6) == 3 * 2 * 16**2 + 3 * 2 * 32**2
+def test_a_schedule_counts_its_pixels() -> None:
+    assert SCHEDULE.pixels == 6 * 2 * 32**2
 
 
 def test_an_item_is_always_the_same_and_a_seed_makes_others() -> None:
@@ -139,7 +136,7 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     Image.new("L", (40, 50), 128).save(tmp_path / "grey.png")
     Image.new("RGBA", (50, 40), (255, 0, 0, 0)).save(tmp_path / "glass.png")
     crops = Crops(sorted(tmp_path.iterdir()), SCHEDULE, seed=0, cache_mb=0)
-    assert collate([crops[0], crops[1]]).photos.shape == (2, 3, 16, 16)
+    assert collate([crops[0], crops[1]]).photos.shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +146,6 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
         ({"size": 0}, "data.size"),
         ({"batch_size": 0}, "data.batch_size"),
         ({"steps": 0}, "data.steps"),
-        ({"early_fraction": 1.5}, "data.early_fraction"),
         ({"scale": [0.5, 0.2]}, "data.scale"),
         ({"scale": [0.0, 1.0]}, "data.scale"),
         ({"workers": -1}, "data.workers"),
@@ -180,7 +176,7 @@ def test_kept_photographs_give_the_same_crops_as_files_read_again(folder: Path) 
 def test_no_more_is_kept_than_was_allowed(folder: Path) -> None:
     pictures = sorted((folder / "a").rglob("*.jpg"))
     crops = Crops(pictures, SCHEDULE, seed=0, cache_mb=0.01)  # less than any photograph
-    assert crops[0][0].shape == (3, 16, 16)
+    assert crops[0][0].shape == (3, 32, 32)
     for path in pictures:
         path.unlink()
     with pytest.raises(PictureError, match="None of the 2 pictures"):

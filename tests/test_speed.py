@@ -105,7 +105,6 @@ def test_short_runs_are_not_compiled_and_a_choice_is_kept() -> None:
 TINY = [
     "data=sample",
     "data.size=32",
-    "data.early_size=32",
     "data.workers=0",
     "style.size=48",
     "model.widths=[8]",
@@ -185,7 +184,7 @@ def test_the_memory_of_a_step_is_what_was_said(tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
     from measured_process import run_measured
 
-    settings = ["steps=2", "data.size=256", "data.early_size=256", "data=sample", "data.workers=0", "logger=csv"]
+    settings = ["steps=2", "data.size=256", "data=sample", "data.workers=0", "logger=csv"]
     settings += ["trainer.accelerator=cpu", "trainer.precision=32-true", f"hydra.run.dir={tmp_path}"]
     measured = run_measured("stylenet.train", [*settings, "model=small", "data.batch_size=2"])
     architecture = Architecture(widths=[16, 32, 64], residual_blocks=4, kernel_size=5)

@@ -33,7 +33,6 @@ COMPARE = Path(__file__).parents[1] / "scripts" / "compare_runs.py"
 SMALL = [
     "data=sample",
     "data.size=64",
-    "data.early_size=48",
     "data.workers=0",
     "style.size=128",
     "model.widths=[16,32,48]",
@@ -345,7 +344,7 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", ["experiment=johnson", f"folder={tmp_path}"])
     assert (cfg.model.widths, cfg.model.residual_blocks, cfg.model.kernel_size) == ([32, 64, 128], 5, 9)
-    assert (cfg.steps, cfg.data.batch_size, cfg.data.size, cfg.data.early_fraction) == (40000, 4, 256, 0.0)
+    assert (cfg.steps, cfg.data.batch_size, cfg.data.size) == (40000, 4, 256)
     assert (cfg.optimizer.algorithm, cfg.optimizer.learning_rate) == ("adam", 1e-3)
 
 
@@ -358,7 +357,6 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
 def test_a_network_that_can_paint_takes_fewer_steps(tmp_path: Path, init: str, steps: int) -> None:
     cfg = make_config(tmp_path, f"init={init}")
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
-    assert cfg.data.early_fraction == 0
     assert make_config(tmp_path, f"init={init}", "steps=5").steps == 5
 
 
