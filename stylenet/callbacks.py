@@ -29,7 +29,20 @@ log = logging.getLogger(__name__)
 
 GAP = 8  # px of white between the pictures of a panel
 RECIPE = frozenset(
-    {"version", "steps", "steps_before", "seed", "init", "optimizer", "style", "model", "encoder", "loss", "data"}
+    {
+        "version",
+        "steps",
+        "steps_before",
+        "seed",
+        "init",
+        "optimizer",
+        "style",
+        "model",
+        "encoder",
+        "loss",
+        "weave_weight",
+        "data",
+    }
 )
 """What a model file tells of its run's settings: what made the network, and not where on whose machine."""
 THUMBNAIL = 128  # px, the longer side of the painting inside a model file

@@ -22,6 +22,7 @@ from functools import reduce
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenet.errors import ConfigError, require_number
@@ -32,6 +33,8 @@ Normalization = Literal["relative", "johnson"]
 
 NO_ENERGY = 1e-20  # keeps a relative error finite for a target of zeros; far below any real target's squared norm
 PIXELS_AT_ONCE = 2**14  # in float32 they should stay in the processor's caches
+CELLS = 16  # a side of the windows in which a weave is looked for: 64 px for a network of stride 4
+NO_TEXTURE = 1e-6  # a mean square; a quarter of a step of 8 bits, squared
 NO_ERROR = 1e-8  # keeps a root's gradient finite at the target itself; an error of 1e-4
 
 
@@ -144,6 +147,34 @@ def total_variation_loss(image: Tensor) -> Tensor:
     vertical = (image[..., 1:, :] - image[..., :-1, :]).square().mean()
     horizontal = (image[..., :, 1:] - image[..., :, :-1]).square().mean()
     return vertical + horizontal
+
+
+def weave_loss(image: Tensor, period: int) -> Tensor:
+    """How much of a picture's texture repeats with a network's grid: the same in cell after cell.
+
+    A network paints `period` by `period` pixels from each place of its coarsest layer, and can please Gram matrices by
+    weaving the same threads into all of them. Measured in windows of `CELLS` cells a side: the root mean square of
+    their mean cell over that of all texture, where texture is what differs from the mean over a cell around it. (Ours.)
+
+    Args:
+        image: (N, C, H, W).
+        period: px; 1 repeats everywhere.
+
+    Returns:
+        A scalar: 1 where all texture repeats, about 1 / `CELLS` for noise. Its gradient takes the pattern away; it does
+        not add other texture to hide it.
+    """
+    if period == 1:
+        return image.new_zeros(())
+    image = _at_least_float32(image)
+    around = F.avg_pool2d(F.avg_pool2d(image, period, stride=1), 2, stride=1)  # twice, for a middle in a pixel
+    height, width = (length // period * period for length in around.shape[-2:])
+    first = period // 2
+    texture = image[..., first : first + height, first : first + width] - around[..., :height, :width]
+    cells = F.pixel_unshuffle(texture, period)
+    pattern = F.avg_pool2d(cells, min(CELLS, *cells.shape[-2:]))
+    share = pattern.square().mean() / (texture.detach().square().mean() + NO_TEXTURE)
+    return (share + NO_ERROR).sqrt()
 
 
 def _relative_error(x: Tensor, target: Tensor) -> Tensor:

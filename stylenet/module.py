@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from stylenet.data import Batch
 from stylenet.errors import ConfigError, StylenetError, require_number
-from stylenet.losses import PerceptualLoss
+from stylenet.losses import PerceptualLoss, weave_loss
 from stylenet.transformer_net import TransformerNet
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class StyleTransfer(pl.LightningModule):
         learning_rate: at its highest.
         warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to 0
             (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
+        weave_weight: of `losses.weave_loss`, beside the perceptual loss.
         steps: of the whole run.
         settings: the run's configuration as plain values, stored in checkpoints and sent to the loggers.
     """
@@ -45,6 +46,7 @@ class StyleTransfer(pl.LightningModule):
         algorithm: Literal["soap", "adam"],
         learning_rate: float,
         warmup_fraction: float,
+        weave_weight: float,
         steps: int,
         settings: Mapping[str, Any],
     ) -> None:
@@ -53,11 +55,13 @@ class StyleTransfer(pl.LightningModule):
             raise ConfigError(f"optimizer.algorithm is soap or adam, not {algorithm!r}.")
         require_number("optimizer.learning_rate", learning_rate, 0)
         require_number("optimizer.warmup_fraction", warmup_fraction, 0, 1)
+        require_number("weave_weight", weave_weight, 0)
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.algorithm = algorithm
         self.learning_rate = learning_rate
         self.warmup_fraction = warmup_fraction
+        self.weave_weight = weave_weight
         self.steps = steps
         self.finite: Tensor | None = None  # whether all losses since the last check were; read without haste on a GPU
         self.compiled: Callable[[Tensor, int, Tensor | None], dict[str, Tensor]] | None = None
@@ -74,7 +78,7 @@ class StyleTransfer(pl.LightningModule):
         return painted
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Total loss of one batch."""
+        """Total loss of one batch, and what its weave weighs."""
         losses = self._training_losses(batch.photos)
         finite = losses["total"].detach().isfinite()
         self.finite = finite if self.finite is None else self.finite & finite
@@ -84,7 +88,7 @@ class StyleTransfer(pl.LightningModule):
         bar = {name: losses[name].detach() for name in ("total", "content", "style")}
         self.log_dict(bar, prog_bar=True, logger=False)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        return losses["total"]
+        return losses["total"] + self.weave_weight * losses["weave"]
 
     def check_finite(self) -> None:
         """Raise `StylenetError` when a loss since the last check was not finite.
@@ -125,9 +129,9 @@ class StyleTransfer(pl.LightningModule):
         """Of photos less `context` px on each side, which the network alone sees."""
         height, width = photos.shape[-2:]
         inside = (..., slice(context, height - context), slice(context, width - context))
-        losses: dict[str, Tensor] = self.loss(
-            self.net(photos, noise)[inside], self.loss.content_targets(photos[inside])
-        )
+        painted = self.net(photos, noise)[inside]
+        losses: dict[str, Tensor] = self.loss(painted, self.loss.content_targets(photos[inside]))
+        losses["weave"] = weave_loss(painted, self.net.architecture.stride)
         return losses
 
     def configure_optimizers(self) -> Any:

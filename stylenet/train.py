@@ -117,6 +117,7 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
         net=net,
         loss=perceptual_loss,
         **settings["optimizer"],
+        weave_weight=settings["weave_weight"],
         settings=settings | {"version": __version__, "steps_before": before},
     )
 

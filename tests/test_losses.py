@@ -10,6 +10,7 @@ import torch
 
 from stylenet.errors import ConfigError
 from stylenet.losses import (
+    CELLS,
     PIXELS_AT_ONCE,
     PerceptualLoss,
     content_loss,
@@ -17,6 +18,7 @@ from stylenet.losses import (
     gram_matrix,
     style_loss,
     total_variation_loss,
+    weave_loss,
 )
 from stylenet.vgg import Encoder
 
@@ -148,6 +150,31 @@ def test_total_variation_by_closed_forms() -> None:
     assert total_variation_loss(stripes).item() == pytest.approx(1)
     ramp = (torch.arange(8) / 7).view(1, 1, 8, 1).expand(1, 3, 8, 8)
     assert total_variation_loss(ramp).item() == pytest.approx(1 / 49)
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_weave_by_closed_forms(period: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    cell = torch.rand((1, 3, period, period), generator=random)
+    side = CELLS * period
+    woven = cell.repeat(1, 1, 4 * CELLS + 1, 4 * CELLS + 1)
+    assert weave_loss(woven, period).item() == pytest.approx(1, abs=1e-4)
+    assert weave_loss(torch.full((1, 3, side, side), 0.3), period).item() < 1e-3
+    noise = torch.rand(woven.shape, generator=random)
+    assert weave_loss(noise, period).item() == pytest.approx(1 / CELLS, rel=0.1)  # the deviation of a window's mean
+    assert weave_loss(noise, 1).item() == 0
+
+
+def test_descending_the_weave_leaves_other_texture_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    noise = torch.rand((1, 3, 132, 132), generator=random)
+    threads = torch.rand((1, 3, 4, 4), generator=random).repeat(1, 1, 33, 33)
+    picture = (noise + threads).requires_grad_()
+    for _ in range(30):
+        (gradient,) = torch.autograd.grad(weave_loss(picture, 4), picture)
+        picture.data -= 400 * gradient
+    left = (picture.detach() - noise)[..., 8:-8, 8:-8]
+    assert left.std() < 0.3 * threads.std()
 
 
 def test_perceptual_loss_is_the_weighted_sum_of_its_parts(

@@ -168,6 +168,7 @@ SCALARS = {
     "train/style/relu1_1",
     "train/style/relu4_1",
     "train/total_variation",
+    "train/weave",
     "train/learning_rate",
     "held_out/total",
     "pictures_per_second",
