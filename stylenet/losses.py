@@ -158,13 +158,13 @@ def weave_loss(image: Tensor, period: int) -> Tensor:
 
     Args:
         image: (N, C, H, W).
-        period: px; 1 repeats everywhere.
+        period: px; 1 is no grid.
 
     Returns:
         A scalar: 1 where all texture repeats, about 1 / `CELLS` for noise. Its gradient takes the pattern away; it does
         not add other texture to hide it.
     """
-    if period == 1:
+    if period == 1 or min(image.shape[-2:]) < 2 * period:  # no grid, or no cell with all that is around it
         return image.new_zeros(())
     image = _at_least_float32(image)
     around = F.avg_pool2d(F.avg_pool2d(image, period, stride=1), 2, stride=1)  # twice, for a middle in a pixel

@@ -78,7 +78,7 @@ class StyleTransfer(pl.LightningModule):
         return painted
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Total loss of one batch, and what its weave weighs."""
+        """Total loss of one batch, with its weave."""
         losses = self._training_losses(batch.photos)
         finite = losses["total"].detach().isfinite()
         self.finite = finite if self.finite is None else self.finite & finite

@@ -163,6 +163,8 @@ def test_weave_by_closed_forms(period: int) -> None:
     noise = torch.rand(woven.shape, generator=random)
     assert weave_loss(noise, period).item() == pytest.approx(1 / CELLS, rel=0.1)  # the deviation of a window's mean
     assert weave_loss(noise, 1).item() == 0
+    assert weave_loss(noise[..., : 2 * period - 1], period).item() == 0
+    assert 0 < weave_loss(noise[..., : 2 * period], period).item() <= 1
 
 
 def test_descending_the_weave_leaves_other_texture_alone() -> None:
