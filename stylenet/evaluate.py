@@ -8,6 +8,7 @@ python -m stylenet.evaluate resume=runs/evaluate/2026-01-31_12-00-00            
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -74,7 +75,7 @@ def evaluate(cfg: DictConfig) -> None:
                             meter.show(done, what, {})
 
                         unit = folder / "measured" / name / f"{photo.stem}_{size}"
-                        if not (unit / "numbers.json").is_file():
+                        if not is_measured(unit, stylizer):
                             measure_one(unit, stylizer, objective, photo, size, settings, unseen, advance)
                         done = after
     except KeyboardInterrupt:
@@ -117,6 +118,20 @@ def held_out() -> list[Path]:
     from stylenet.data import SAMPLE
 
     return [SAMPLE / name for name in OmegaConf.load(CONFIGS / "data" / "coco.yaml").held_out]
+
+
+def is_measured(unit: Path, stylizer: Stylizer) -> bool:
+    """Whether a unit's numbers are there, and of this network: one of the same name may have learned on since."""
+    numbers = unit / "numbers.json"
+    return numbers.is_file() and json.loads(numbers.read_text()).get("network") == fingerprint(stylizer)
+
+
+def fingerprint(stylizer: Stylizer) -> str:
+    """The same for the same weights only; what is written into a card later does not count."""
+    digest = hashlib.sha256()
+    for values in stylizer.model.weights.values():
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def measure_one(
@@ -166,6 +181,7 @@ def measure_one(
         rows[name]["iterations"] = ruler.equalled(curve.totals, totals[name])
     save_image(to_picture(objective.painting.cpu().numpy()), unit / "painting.png")
     numbers = {
+        "network": fingerprint(stylizer),
         "size": size,
         "photo": photo.name,
         "network_seconds": min(seconds),

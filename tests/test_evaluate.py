@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,21 @@ def test_what_was_measured_is_not_measured_again(folders: tuple[Path, Path], tmp
     run(folder, f"photos={folders[0] / 'photos'}", f"resume={folder}")
     assert files[0].is_file()
     assert files[1].stat().st_mtime_ns == before
+
+
+def test_a_network_that_learned_on_is_measured_again(tmp_path: Path) -> None:
+    path, folder = tmp_path / "starry_night.safetensors", tmp_path / "run"
+    shutil.copy(NETWORK, path)
+    quick = [f"networks=[{path}]", "count=1", "iterations=2", "sheet=[1]", "sizes=[48]"]
+    first = run(folder, *quick)["summary"]
+    again = [*quick, f"resume={folder}"]
+    net, card = checkpoint.load(path)
+    checkpoint.export(net, replace(card, evaluation={"objective, 48 px": 1.0}), path)  # what `stamp` does to a file
+    assert run(folder, *again)["summary"] == first
+    other, _ = checkpoint.load(BUNDLED / "great_wave.safetensors")
+    checkpoint.export(other, card, path)
+    (before,), (after,) = first.values(), run(folder, *again)["summary"].values()
+    assert after["objective"] > before["objective"]
 
 
 @pytest.mark.parametrize(
