@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -227,13 +228,21 @@ class Keeper(Callback):
             style=self.name,
             network=module.net.arguments,
             training={
-                **{name: value for name, value in module.hparams.items() if name in RECIPE},
+                **_recipe(module.hparams),
                 "steps_done": trainer.global_step,
             },
             losses={name: float(value) for name, value in trainer.callback_metrics.items()},
             thumbnail=self.thumbnail,
         )
         checkpoint.export(module.net, card, self.folder / f"{self.name}{checkpoint.EXTENSION}")
+
+
+def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's settings, what a model file tells; of a folder of photographs or another network, the name alone."""
+    recipe = {name: value for name, value in settings.items() if name in RECIPE}
+    root, init = recipe["data"]["root"], recipe["init"]
+    data = {**recipe["data"], "root": root and Path(root).name}
+    return {**recipe, "data": data, "init": init and Path(init).stem}
 
 
 def _thumbnail(painting: Image.Image) -> bytes:

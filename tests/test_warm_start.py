@@ -10,6 +10,7 @@ from conftest import Program, assert_one_sentence
 
 from stylenet import checkpoint
 from stylenet.checkpoint import ModelCard
+from stylenet.data import SAMPLE
 from stylenet.image import load_image
 from stylenet.styles import PAINTINGS
 from stylenet.transformer_net import TransformerNet
@@ -39,9 +40,9 @@ def test_the_weights_of_the_network_arrive(painting: torch.Tensor, encoder: Enco
 
 
 def test_training_goes_on_from_what_a_network_learned(run_program: Program, tmp_path: Path) -> None:
-    common = ["data.size=64", "data.workers=0", "style.size=96", "steps=1", "logger=csv", "data=sample"]
-    for init in ("starry_night", "null"):
-        result = run_program("train", [*common, f"init={init}", f"hydra.run.dir={tmp_path / init}"])
+    common = ["data.size=64", "data.workers=0", "style.size=96", "steps=1", "logger=csv", f"data.root={SAMPLE}"]
+    for name, init in (("starry_night", checkpoint.BUNDLED / "starry_night.safetensors"), ("null", "null")):
+        result = run_program("train", [*common, f"init={init}", f"hydra.run.dir={tmp_path / name}"])
         assert result.returncode == 0, result.stderr
     warm, card = checkpoint.load(tmp_path / "starry_night" / "starry_night.safetensors")
     cold, _ = checkpoint.load(tmp_path / "null" / "starry_night.safetensors")
@@ -52,7 +53,7 @@ def test_training_goes_on_from_what_a_network_learned(run_program: Program, tmp_
         return max(float((a - b).abs().max()) for a, b in both)
 
     assert apart(warm) < 0.01 < apart(cold)  # steps are short while the learning rate rises
-    assert card.training["init"] == "starry_night"
+    assert (card.training["init"], card.training["data"]["root"]) == ("starry_night", "photos")  # not where they are
     before = checkpoint.read_card(checkpoint.BUNDLED / "starry_night.safetensors").steps_learned
     assert card.steps_learned == before + 1
     assert checkpoint.read_card(tmp_path / "null" / "starry_night.safetensors").steps_learned == 1
