@@ -8,7 +8,6 @@ python -m stylenet.evaluate resume=runs/evaluate/2026-01-31_12-00-00            
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -128,10 +127,9 @@ def is_measured(unit: Path, stylizer: Stylizer) -> bool:
 
 def fingerprint(stylizer: Stylizer) -> str:
     """The same for the same weights only; what is written into a card later does not count."""
-    digest = hashlib.sha256()
-    for values in stylizer.model.weights.values():
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+    from stylenet.engine_cache import key
+
+    return key(values.tobytes() for values in stylizer.model.weights.values())
 
 
 def measure_one(

@@ -1,6 +1,7 @@
 """The perceptual losses: style statistics, content, style and total variation, and their weighted sum.
 
-Everything here takes and returns tensors; no files, no layers by index. The sum is `PerceptualLoss`.
+Everything here takes and returns tensors; no files, no layers by index. The sum is `PerceptualLoss`. Beside it stands
+`weave_loss`, of how a network paints and not of what: training alone weighs it.
 
 How weights compare. Two normalisations are offered (`normalization=`):
 
