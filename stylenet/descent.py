@@ -65,7 +65,7 @@ def descend(
 
     def evaluate() -> Tensor:
         stepper.zero_grad()
-        with torch.autocast(parameters[0].device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with computing_in(precision, parameters[0].device):
             terms = objective()
         terms["total"].backward()  # type: ignore[no-untyped-call]
         losses.update({name: float(value.detach()) for name, value in terms.items()})
@@ -84,6 +84,11 @@ def descend(
                 f"{learning_rate:g}, or lower weights."
             )
         yield Step(iteration, dict(losses))
+
+
+def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """Within it, networks compute in this precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def _make_optimizer(parameters: list[Tensor], name: str, learning_rate: float) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenet.color import match_colors, match_luminance
-from stylenet.descent import Optimizer, descend
+from stylenet.descent import Optimizer, computing_in, descend
 from stylenet.errors import ConfigError, require_number
 from stylenet.image import to_array
 from stylenet.losses import PerceptualLoss
@@ -109,7 +109,8 @@ class Painter:
         painting_size: px of the paintings' shorter side beside the final picture; default: as the picture's.
         device: where to compute.
         seamless: whether the picture goes on at its opposite edges.
-        precision: of what the encoder computes while the picture descends; targets are always exact.
+        precision: of what the encoder computes, of photo and paintings as of the picture: in bfloat16 its weights are
+            others, which cancels out only where both sides of a difference are made with them.
     """
 
     def __init__(
@@ -166,14 +167,16 @@ class Painter:
 
     def loss(self, stage: Scale) -> PerceptualLoss:
         """What the picture of a stage is asked for."""
-        return self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings]).to(
-            self.device
-        )
+        with computing_in(self.precision, self.device):
+            return self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings]).to(
+                self.device
+            )
 
     def content(self, stage: Scale, loss: PerceptualLoss) -> dict[str, Tensor]:
         """The photo's features at the size of a stage; none for a texture."""
         photo = self._photo(stage)
-        return {} if photo is None else loss.content_targets(photo)
+        with computing_in(self.precision, self.device):
+            return {} if photo is None else loss.content_targets(photo)
 
     def _fitted(self, pixels: Tensor, index: int) -> Tensor:
         """The pixels at the size of a stage: as they are, or what the stage before has made of them, enlarged.

@@ -162,13 +162,29 @@ class Encoder(nn.Module):
         return super().train(False)
 
 
+class _FirstConv2d(FrozenConv2d):
+    """Sees pixels as they are, and rounds what it makes of them where the others compute in bfloat16.
+
+    Bfloat16's steps are up to half of a pixel value there, and all pixels of one value in a painting, which has 256 of
+    them, are rounded to the same side; those of a picture that descends are not. Gram matrices see the difference.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, C, H, W), of the type that others compute in."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        with torch.autocast(kind, enabled=False):
+            return super().forward(x).to(dtype)
+
+
 def _stage(name: str, convolutions: Mapping[str, Tensor], pooling: Pooling, padding: Padding) -> nn.Module:
     if name.startswith("relu"):
         return nn.ReLU(inplace=False)  # conv layers may be asked for: their values must survive
     if name.startswith("pool"):
         return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
     weight, bias = convolutions[f"{name}.weight"], convolutions[f"{name}.bias"]
-    convolution = FrozenConv2d(weight.shape[1], weight.shape[0], padding)
+    kind = _FirstConv2d if name == CONVOLUTION_NAMES[0] else FrozenConv2d
+    convolution = kind(weight.shape[1], weight.shape[0], padding)
     convolution.load_state_dict({"weight": weight, "bias": bias})
     return convolution
 

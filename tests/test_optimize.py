@@ -23,10 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stylenet.color import color_statistics, luma
 from stylenet.data import SAMPLE
-from stylenet.descent import descend
+from stylenet.descent import computing_in, descend
 from stylenet.easel import STATE, load_state
 from stylenet.errors import ConfigError, StylenetError
-from stylenet.gatys import plan
+from stylenet.gatys import Painter, plan
 from stylenet.image import open_picture, to_array
 from stylenet.losses import PerceptualLoss, gram_matrix
 from stylenet.optimize import make_easel, optimize
@@ -65,20 +65,46 @@ def test_lbfgs_brings_the_objective_of_a_photo_down(tmp_path: Path) -> None:
     assert sum(after > before for before, after in pairwise(values)) <= 4
 
 
+def gradient(pixels: torch.Tensor, painter: Painter, targets: Painter) -> torch.Tensor:
+    """Of a picture, as `painter` computes it, towards what `targets` has made of photo and painting."""
+    stage = painter.stages[-1]
+    loss = targets.loss(stage)
+    content = targets.content(stage, loss)
+    leaf = pixels.clone().requires_grad_()
+    with computing_in(painter.precision, leaf.device):
+        total = loss(leaf, content)["total"]
+    return torch.autograd.grad(total, leaf)[0]
+
+
 def test_lbfgs_comes_as_far_in_bfloat16(tmp_path: Path) -> None:
     """Judged in float32, 40 iterations in bfloat16 come further than 30 in float32: rounded features do not stop it."""
     judged = {}
+    judge = make_easel(make_config(tmp_path / "judge", PHOTO, "scales=[1]", "precision=32-true")).painter
+    stage = judge.stages[-1]
+    loss = judge.loss(stage)
     for precision, iterations in (("32-true", 30), ("bf16-mixed", 40)):
         easel = make_easel(
             make_config(tmp_path / precision, PHOTO, "scales=[1]", f"iterations={iterations}", f"precision={precision}")
         )
-        stage = easel.painter.stages[-1]
         for state, _ in easel.painter.paint(easel.state, "spectral", 1.0):
             pixels = state.pixels
-        loss = easel.painter.loss(stage)
         with torch.no_grad():
-            judged[precision] = float(loss(pixels, easel.painter.content(stage, loss))["total"])
+            judged[precision] = float(loss(pixels, judge.content(stage, loss))["total"])
     assert judged["bf16-mixed"] < judged["32-true"]
+
+
+def test_bfloat16_rounds_paintings_as_it_rounds_pictures(tmp_path: Path) -> None:
+    """Where a style is nearly reached, what rounding does to both sides of the difference has to cancel out."""
+    exact, rounded = (
+        make_easel(make_config(tmp_path / name, PHOTO, "scales=[1]", "iterations=120", f"precision={name}"))
+        for name in ("32-true", "bf16-mixed")
+    )
+    for state, _ in exact.painter.paint(exact.state, "spectral", 1.0):
+        pixels = state.pixels
+    expected = gradient(pixels, exact.painter, exact.painter)
+    alike = gradient(pixels, rounded.painter, rounded.painter)
+    unlike = gradient(pixels, rounded.painter, exact.painter)
+    assert (alike - expected).norm() < 0.75 * (unlike - expected).norm()
 
 
 def test_each_scale_begins_where_the_one_before_stopped(tmp_path: Path) -> None:
