@@ -242,7 +242,7 @@ def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {name: value for name, value in settings.items() if name in RECIPE}
     root, init = recipe["data"]["root"], recipe["init"]
     data = {**recipe["data"], "root": root and Path(root).name}
-    return {**recipe, "data": data, "init": init and Path(init).stem}
+    return {**recipe, "data": data, "init": init and Path(init).name.removesuffix(checkpoint.EXTENSION)}
 
 
 def _thumbnail(painting: Image.Image) -> bytes:
