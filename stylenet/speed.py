@@ -72,7 +72,7 @@ def choose_compile(setting: bool | Literal["auto"], work: int) -> bool:
     Args:
         setting: `auto`, true or false. `auto` compiles long runs on a GPU. On a processor compiled steps are no faster
             in float32, and a fifth slower in bfloat16, whose convolutions and normalisation are our own there.
-        work: pixels of the whole run, as in `data.Schedule.work`.
+        work: pixels of the whole run, as in `data.Schedule.pixels`.
 
     Raises:
         ConfigError: for another setting.
