@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stylenet.errors import ConfigError, WeightsError
-from stylenet.winograd import FrozenConv2d, Padding
+from stylenet.winograd import FrozenConv2d, Padding, computing_dtype
 
 log = logging.getLogger(__name__)
 
@@ -171,9 +171,8 @@ class _FirstConv2d(FrozenConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H, W), of the type that others compute in."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        with torch.autocast(kind, enabled=False):
+        dtype = computing_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
             return super().forward(x).to(dtype)
 
 

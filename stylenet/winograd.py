@@ -60,6 +60,12 @@ def matrices(dtype: torch.dtype) -> Matrices:
     return Matrices(next(both), torch.tensor(filters, dtype=torch.float64), next(both))
 
 
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """What a layer computes in that is given `x`: its own type, or autocast's within it."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 class FrozenConv2d(nn.Conv2d):
     """A 3x3 convolution, stride 1, that is never trained: by Winograd's method where that is faster.
 
@@ -74,7 +80,7 @@ class FrozenConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = computing_dtype(x)
         if not self.pays(x, dtype):
             return super().forward(x)
         convolved: Tensor = _Winograd.apply(x.to(dtype), self)

@@ -82,6 +82,7 @@ def test_lbfgs_comes_as_far_in_bfloat16(tmp_path: Path) -> None:
     judge = make_easel(make_config(tmp_path / "judge", PHOTO, "scales=[1]", "precision=32-true")).painter
     stage = judge.stages[-1]
     loss = judge.loss(stage)
+    content = judge.content(stage, loss)
     for precision, iterations in (("32-true", 30), ("bf16-mixed", 40)):
         easel = make_easel(
             make_config(tmp_path / precision, PHOTO, "scales=[1]", f"iterations={iterations}", f"precision={precision}")
@@ -89,7 +90,7 @@ def test_lbfgs_comes_as_far_in_bfloat16(tmp_path: Path) -> None:
         for state, _ in easel.painter.paint(easel.state, "spectral", 1.0):
             pixels = state.pixels
         with torch.no_grad():
-            judged[precision] = float(loss(pixels, judge.content(stage, loss))["total"])
+            judged[precision] = float(loss(pixels, content)["total"])
     assert judged["bf16-mixed"] < judged["32-true"]
 
 
