@@ -74,7 +74,7 @@ def test_the_numbers_of_one_picture_by_hand(folders: tuple[Path, Path]) -> None:
     painted = torch.from_numpy(load_image(folders[1] / "dog.png"))
     painting = torch.from_numpy(load_image(PAINTINGS / "starry_night.jpg", 384))
     style = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), 1.0)
-    loss = PerceptualLoss(Encoder(style), painting, {"relu3_1": 1.0}, style, 0.0, "gram", "relative")
+    loss = PerceptualLoss(Encoder(style), painting, {"relu3_1": 0.5}, style, 0.0, "gram", "relative")
     content = loss.content_targets(photo)
     with torch.no_grad():
         objective = float(loss(painted, content)["total"])
