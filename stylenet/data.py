@@ -45,26 +45,25 @@ class Schedule(NamedTuple):
     Attributes:
         steps: optimiser steps of the whole run.
         batch_size: crops to a step.
-        size: side of a crop, in pixels.
+        sizes: sides of a crop, in pixels; of several, each step takes the next.
         scale: least and most share of the picture's area that a crop covers, with what is around it.
         context: pixels around a crop, on each side, that come with it.
     """
 
     steps: int
     batch_size: int
-    size: int
+    sizes: tuple[int, ...]
     scale: tuple[float, float]
     context: int = 0
 
-    @property
-    def side(self) -> int:
-        """Of a crop with its context, in pixels."""
-        return self.size + 2 * self.context
+    def side(self, step: int) -> int:
+        """Of a step's crops with their context, in pixels."""
+        return self.sizes[step % len(self.sizes)] + 2 * self.context
 
     @property
     def pixels(self) -> int:
         """Of all crops of the run: what its time is proportional to."""
-        return self.steps * self.batch_size * self.size**2
+        return self.batch_size * sum(self.sizes[step % len(self.sizes)] ** 2 for step in range(self.steps))
 
 
 class Crops(Dataset[Item]):
@@ -101,13 +100,14 @@ class Crops(Dataset[Item]):
             except PictureError:
                 skipped.append(str(self.pictures[choice]))
                 continue
-            return _random_crop(picture, self.schedule.side, self.schedule.scale, self._random(index, 1)), skipped
+            side = self.schedule.side(index // self.schedule.batch_size)
+            return _random_crop(picture, side, self.schedule.scale, self._random(index, 1)), skipped
         raise PictureError(f"None of the {len(self.pictures)} pictures for training can be read.")
 
     def _open(self, path: Path) -> Image.Image:
         if path in self._kept:
             return self._kept[path]
-        picture = open_picture(path, near=2 * self.schedule.side)
+        picture = open_picture(path, near=2 * max(map(self.schedule.side, range(len(self.schedule.sizes)))))
         megabytes = picture.width * picture.height * 3 / 1e6
         if self._kept_mb + megabytes <= self.cache_mb:
             self._kept[path] = picture
@@ -171,7 +171,8 @@ class PhotoDataModule(pl.LightningDataModule):
         root: a folder, searched recursively; None: `coco` where it is there, otherwise the bundled sample.
         coco: COCO's folder, or None.
         held_out: names of bundled photographs that are never trained on.
-        size: side of a crop, in pixels.
+        size: side of a crop, in pixels; or several, of which each step takes the next. Held-out photographs have the
+            first.
         scale: least and most share of a picture's area that a crop covers, with what is around it.
         batch_size: crops to a step.
         steps: steps of the whole run.
@@ -190,7 +191,7 @@ class PhotoDataModule(pl.LightningDataModule):
         root: str | None,
         coco: str | None,
         held_out: Sequence[str],
-        size: int,
+        size: int | Sequence[int],
         scale: Sequence[float],
         batch_size: int,
         steps: int,
@@ -201,7 +202,8 @@ class PhotoDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         low, high = scale
-        self.schedule = Schedule(steps, batch_size, size, (low, high), context)
+        sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
+        self.schedule = Schedule(steps, batch_size, sizes, (low, high), context)
         _check(self.schedule)
         workers = (2 if torch.cuda.is_available() else 0) if workers is None else workers
         require_number("data.workers", workers, 0, whole=True)
@@ -230,7 +232,7 @@ class PhotoDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The held-out photographs."""
-        held_out = HeldOut(self.held_out, self.schedule.size)
+        held_out = HeldOut(self.held_out, self.schedule.sizes[0])
         return DataLoader(held_out, batch_size=self.schedule.batch_size, collate_fn=collate)
 
 
@@ -254,8 +256,12 @@ def _choose_folder(root: str | None, coco: str | None) -> Path:
 
 
 def _check(schedule: Schedule) -> None:
-    for name in ("steps", "batch_size", "size"):
-        require_number(f"data.{name}", getattr(schedule, name), 1, whole=True)
+    if not schedule.sizes:
+        raise ConfigError("data.size must be a number, or several as in [256,512].")
+    for name, number in (("steps", schedule.steps), ("batch_size", schedule.batch_size)):
+        require_number(f"data.{name}", number, 1, whole=True)
+    for size in schedule.sizes:
+        require_number("data.size", size, 1, whole=True)
     for share in schedule.scale:
         require_number("data.scale", share, 0, 1)
     if not 0 < schedule.scale[0] <= schedule.scale[1] <= 1:

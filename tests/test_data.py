@@ -13,7 +13,7 @@ from PIL import Image
 from stylenet.data import SAMPLE, ContinueAt, Crops, PhotoDataModule, Schedule, collate
 from stylenet.errors import ConfigError, PictureError
 
-SCHEDULE = Schedule(steps=6, batch_size=2, size=32, scale=(0.25, 1.0))
+SCHEDULE = Schedule(steps=6, batch_size=2, sizes=(32,), scale=(0.25, 1.0))
 
 
 def make_data(**changes: Any) -> PhotoDataModule:
@@ -82,8 +82,15 @@ def test_crops_come_with_what_is_around_them_and_held_out_photographs_alone() ->
     assert next(iter(data.val_dataloader())).photos.shape[-1] == 32
 
 
+def test_of_several_sizes_each_step_takes_the_next() -> None:
+    data = make_data(size=[32, 48], context=4)
+    assert [tuple(batch.photos.shape[2:]) for batch in data.train_dataloader()] == [(40, 40), (56, 56)] * 3
+    assert next(iter(data.val_dataloader())).photos.shape[-1] == 32
+
+
 def test_a_schedule_counts_its_pixels() -> None:
     assert SCHEDULE.pixels == 6 * 2 * 32**2
+    assert SCHEDULE._replace(steps=5, sizes=(32, 64)).pixels == 2 * (3 * 32**2 + 2 * 64**2)
 
 
 def test_an_item_is_always_the_same_and_a_seed_makes_others() -> None:
@@ -144,6 +151,9 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     [
         ({"root": "no/such/folder"}, "no/such/folder is no folder"),
         ({"size": 0}, "data.size"),
+        ({"size": [32, 0]}, "data.size"),
+        ({"size": []}, "data.size"),
+        ({"size": "large"}, "data.size"),
         ({"batch_size": 0}, "data.batch_size"),
         ({"steps": 0}, "data.steps"),
         ({"scale": [0.5, 0.2]}, "data.scale"),
