@@ -75,8 +75,10 @@ def section(name: str) -> str:
         f"{path.stat().st_size / 1e6:.1f} MB (widths {widths}), {card.steps_learned:,} steps, "
         f"held-out loss {card.losses['held_out/total']:.2f}"
     )
-    iterations = card.evaluation.get("iterations, 256 px")
-    facts += f", equal to [{iterations:.0f} iterations](evaluation.md) of Gatys' method at 256 px" if iterations else ""
+    equals = [(key.split(", ")[1], value) for key, value in card.evaluation.items() if key.startswith("iterations")]
+    if equals:
+        numbers = " and ".join(f"{value:.0f} at {size}" for size, value in equals)
+        facts += f". [Iterations](evaluation.md) of Gatys' method that it equals: {numbers}"
     return f"\n## {name}\n\n{titles()[painting.name]}. {facts}.\n\n![{name}](gallery/{name}.jpg)\n"
 
 

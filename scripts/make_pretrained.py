@@ -6,8 +6,9 @@
     python scripts/make_pretrained.py --stamp runs/evaluate/2026-01-31_12-00-00
                                                           none: write what `stylenet.evaluate` found into their cards
 
-A base learns The Starry Night from nothing; each painting, that one too, goes on from there in two runs. That is hours
-for each of them on a processor. A network that is stopped (Ctrl-C) is left as it was bundled before.
+A base learns The Starry Night from nothing; each painting, that one too, goes on from there in three runs, the last on
+small crops and large ones. That is hours for each of them on a processor. A network that is stopped (Ctrl-C) is left as
+it was bundled before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from stylenet.checkpoint import BUNDLED, EXTENSION, export, load
 from stylenet.errors import ConfigError, one_sentence
 
 BASE = ["style=starry_night", "steps=1500"]  # learned from nothing, by a network that is not bundled itself
-NEXT = (["steps=1500"], ["steps=5000"])  # on top of it, for each painting
+NEXT = (  # on top of it, for each painting
+    ["steps=1500"],
+    ["steps=5000"],
+    ["steps=500", "data.size=[256,512]", "optimizer.learning_rate=1e-3"],
+)
 PAINTINGS = (
     "starry_night",
     "great_wave",
