@@ -28,9 +28,9 @@ from stylenet.errors import ConfigError, one_sentence
 
 BASE = ["style=starry_night", "steps=1500"]  # learned from nothing, by a network that is not bundled itself
 NEXT = (  # on top of it, for each painting
-    ["steps=1500"],
-    ["steps=5000"],
-    ["steps=500", "data.size=[256,512]", "optimizer.learning_rate=1e-3"],
+    ["steps=1500", "data.size=256"],
+    ["steps=5000", "data.size=256"],
+    ["steps=500", "optimizer.learning_rate=1e-3"],
 )
 PAINTINGS = (
     "starry_night",

@@ -354,10 +354,17 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
     assert make_config(tmp_path, f"steps={steps}").trainer.val_check_interval == between
 
 
-@pytest.mark.parametrize(("init", "steps"), [("null", 1500), ("auto", 300), ("runs/a.safetensors", 300)])
-def test_a_network_that_can_paint_takes_fewer_steps(tmp_path: Path, init: str, steps: int) -> None:
-    cfg = make_config(tmp_path, f"init={init}")
+@pytest.mark.parametrize(
+    ("init", "steps", "size"),
+    [("null", 1500, 256), ("auto", 100, [256, 512]), ("runs/a.safetensors", 100, [256, 512])],
+)
+def test_a_network_that_can_paint_takes_fewer_steps_and_larger_crops(
+    tmp_path: Path, init: str, steps: int, size: int | list[int]
+) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", [f"init={init}", f"folder={tmp_path}"])
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
+    assert cfg.data.size == size
     assert make_config(tmp_path, f"init={init}", "steps=5").steps == 5
 
 
