@@ -2,6 +2,7 @@
 
     python scripts/benchmark_optimize.py
     python scripts/benchmark_optimize.py --size 128 --iterations 100
+    python scripts/benchmark_optimize.py --direct        ours at the full size from the first iteration too
 
 The plain method: the same objective, float32, PyTorch's convolutions in its default memory format, at the full size
 from the first iteration, starting from the photo. Its picture's objective after the last iteration is the goal; ours
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--style", default="starry_night")
     parser.add_argument("--size", type=int, default=512, help="px of the square picture (default: %(default)s)")
     parser.add_argument("--iterations", type=int, default=300, help="of the plain method (default: %(default)s)")
+    parser.add_argument("--direct", action="store_true", help="ours without the small stages, as scales=[1] has it")
     parser.add_argument("--json", type=Path, default=Path("benchmark_optimize.json"))
     options = parser.parse_args()
     register_resolvers()
@@ -126,7 +128,7 @@ def main() -> None:
 
     keep_memory()
     stages = plan(size, size, cfg.scales, list(cfg.iterations), cfg.coarsest, 1)
-    stages[-1] = stages[-1]._replace(iterations=options.iterations)
+    stages = [*([] if options.direct else stages[:-1]), stages[-1]._replace(iterations=options.iterations)]
     ours: list[Point] = []
     reached = False
     for state, point in contest.descend(stages, plain=False):
