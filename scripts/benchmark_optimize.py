@@ -127,8 +127,8 @@ def main() -> None:
     goal = contest.judge(painted)
 
     keep_memory()
-    stages = plan(size, size, cfg.scales, list(cfg.iterations), cfg.coarsest, 1)
-    stages = [*([] if options.direct else stages[:-1]), stages[-1]._replace(iterations=options.iterations)]
+    iterations = [*cfg.iterations[:-1], options.iterations]
+    stages = plan(size, size, cfg.scales, iterations, cfg.coarsest, 1)[-1 if options.direct else 0 :]
     ours: list[Point] = []
     reached = False
     for state, point in contest.descend(stages, plain=False):

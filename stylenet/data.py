@@ -56,14 +56,19 @@ class Schedule(NamedTuple):
     scale: tuple[float, float]
     context: int = 0
 
-    def side(self, step: int) -> int:
-        """Of a step's crops with their context, in pixels."""
-        return self.sizes[step % len(self.sizes)] + 2 * self.context
+    def size(self, step: int) -> int:
+        """Side of a step's crops, in pixels."""
+        return self.sizes[step % len(self.sizes)]
+
+    @property
+    def largest(self) -> int:
+        """Side of the largest crops, in pixels."""
+        return max(self.sizes)
 
     @property
     def pixels(self) -> int:
         """Of all crops of the run: what its time is proportional to."""
-        return self.batch_size * sum(self.sizes[step % len(self.sizes)] ** 2 for step in range(self.steps))
+        return self.batch_size * sum(self.size(step) ** 2 for step in range(self.steps))
 
 
 class Crops(Dataset[Item]):
@@ -100,14 +105,14 @@ class Crops(Dataset[Item]):
             except PictureError:
                 skipped.append(str(self.pictures[choice]))
                 continue
-            side = self.schedule.side(index // self.schedule.batch_size)
+            side = self.schedule.size(index // self.schedule.batch_size) + 2 * self.schedule.context
             return _random_crop(picture, side, self.schedule.scale, self._random(index, 1)), skipped
         raise PictureError(f"None of the {len(self.pictures)} pictures for training can be read.")
 
     def _open(self, path: Path) -> Image.Image:
         if path in self._kept:
             return self._kept[path]
-        picture = open_picture(path, near=2 * max(map(self.schedule.side, range(len(self.schedule.sizes)))))
+        picture = open_picture(path, near=2 * (self.schedule.largest + 2 * self.schedule.context))
         megabytes = picture.width * picture.height * 3 / 1e6
         if self._kept_mb + megabytes <= self.cache_mb:
             self._kept[path] = picture
@@ -232,7 +237,7 @@ class PhotoDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The held-out photographs."""
-        held_out = HeldOut(self.held_out, self.schedule.sizes[0])
+        held_out = HeldOut(self.held_out, self.schedule.size(0))
         return DataLoader(held_out, batch_size=self.schedule.batch_size, collate_fn=collate)
 
 

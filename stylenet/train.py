@@ -55,7 +55,7 @@ def train(cfg: DictConfig) -> None:
     module = build_module(cfg)
     data = build(cfg.data, context=module.net.architecture.context)
     if not memory.has_gpu():
-        memory.check_training(module.net.architecture, data.schedule.batch_size, max(data.schedule.sizes))
+        memory.check_training(module.net.architecture, data.schedule.batch_size, data.schedule.largest)
     if choose_compile(cfg.compile, data.schedule.pixels):
         module.compile_steps()
     trainer = build(

@@ -361,6 +361,7 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
 def test_a_network_that_can_paint_takes_fewer_steps_and_larger_crops(
     tmp_path: Path, init: str, steps: int, size: int | list[int]
 ) -> None:
+    register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [f"init={init}", f"folder={tmp_path}"])
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
