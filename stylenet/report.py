@@ -39,7 +39,11 @@ def read(folder: Path, networks: Sequence[str], sizes: Sequence[int]) -> Measure
 
 
 def summarize(measured: Measured) -> dict[str, Row]:
-    """Medians over the photos, a row for each network and size, and for another program's pictures."""
+    """A row for each network and size, and for another program's pictures: medians over the photos, and one mean.
+
+    The mean is the objective's: of few photos it says more about what a change of the network was worth, since every
+    photo counts.
+    """
     rows: dict[str, Row] = {}
     for name, sizes in measured.items():
         for size, entries in sizes.items():
@@ -59,6 +63,7 @@ def _row(entries: Sequence[Mapping[str, Any]], who: str) -> Row:
         row[key] = statistics.median(each[key] for each in of)
         row[f"{key} of the photo"] = statistics.median(each[key] for each in photos)
         row[f"{key} of Gatys' last"] = statistics.median(each[key] for each in last)
+    row["mean objective"] = statistics.mean(each["objective"] for each in of)
     # A curve that never comes down to the network's objective counts as longer than any that does.
     equal = [float("inf") if each["iterations"] is None else each["iterations"] for each in of]
     middle = statistics.median(equal)

@@ -114,13 +114,14 @@ def test_another_programs_pictures_are_held_to_the_same_ruler(folders: tuple[Pat
         assert rows["other"] == pytest.approx(rows["network"])
 
 
-def test_the_summary_holds_the_medians_over_the_photos(folders: tuple[Path, Path]) -> None:
+def test_the_summary_holds_medians_and_a_mean_over_the_photos(folders: tuple[Path, Path]) -> None:
     results = json.loads((folders[0] / "results.json").read_text())["summary"]
     rows = [read(folders[0], photo)["rows"]["network"] for photo in ("dog", "neuschwanstein_castle")]
     row = results["starry_night, 64 px"]
     assert row["photos"] == 2
     for key in ("objective", "style", "iterations"):
         assert row[key] == pytest.approx(sum(each[key] for each in rows) / 2)
+    assert row["mean objective"] == pytest.approx(sum(each["objective"] for each in rows) / 2)
     assert row["seconds"] > 0
 
 
