@@ -42,6 +42,8 @@ RECIPE = frozenset(
         "encoder",
         "loss",
         "weave_weight",
+        "content_lead",
+        "content_lead_fraction",
         "data",
     }
 )

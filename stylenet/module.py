@@ -35,6 +35,9 @@ class StyleTransfer(pl.LightningModule):
         warmup_fraction: share of the steps in which the learning rate rises; after that it falls along a cosine to 0
             (one cycle, Smith and Topin 2017, arXiv 1708.07120). The paper keeps it constant.
         weave_weight: of `losses.weave_loss`, beside the perceptual loss.
+        content_lead: how many times its weight the content counts at first. A network that knows nothing finds the
+            painting's texture first, and loses what it paints over for good; so it learns to see before it paints.
+        content_lead_fraction: share of the steps in which that falls to once, along a cosine.
         steps: of the whole run.
         settings: the run's configuration as plain values, stored in checkpoints and sent to the loggers.
     """
@@ -47,6 +50,8 @@ class StyleTransfer(pl.LightningModule):
         learning_rate: float,
         warmup_fraction: float,
         weave_weight: float,
+        content_lead: float,
+        content_lead_fraction: float,
         steps: int,
         settings: Mapping[str, Any],
     ) -> None:
@@ -56,12 +61,16 @@ class StyleTransfer(pl.LightningModule):
         require_number("optimizer.learning_rate", learning_rate, 0)
         require_number("optimizer.warmup_fraction", warmup_fraction, 0, 1)
         require_number("weave_weight", weave_weight, 0)
+        require_number("content_lead", content_lead, 0)
+        require_number("content_lead_fraction", content_lead_fraction, 0, 1)
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.algorithm = algorithm
         self.learning_rate = learning_rate
         self.warmup_fraction = warmup_fraction
         self.weave_weight = weave_weight
+        self.content_lead = content_lead
+        self.content_lead_fraction = content_lead_fraction
         self.steps = steps
         self.finite: Tensor | None = None  # whether all losses since the last check were; read without haste on a GPU
         self.compiled: Callable[[Tensor, int, Tensor | None], dict[str, Tensor]] | None = None
@@ -78,7 +87,7 @@ class StyleTransfer(pl.LightningModule):
         return painted
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Total loss of one batch, with its weave."""
+        """What is descended: the total loss of one batch, the content's lead, and the weave."""
         losses = self._training_losses(batch.photos)
         finite = losses["total"].detach().isfinite()
         self.finite = finite if self.finite is None else self.finite & finite
@@ -88,7 +97,12 @@ class StyleTransfer(pl.LightningModule):
         bar = {name: losses[name].detach() for name in ("total", "content", "style")}
         self.log_dict(bar, prog_bar=True, logger=False)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        return losses["total"] + self.weave_weight * losses["weave"]
+        lead = self.content_share(self.global_step) - 1
+        return losses["total"] + lead * losses["content"] + self.weave_weight * losses["weave"]
+
+    def content_share(self, step: int) -> float:
+        """How many times its weight the content counts at a step."""
+        return 1 + (self.content_lead - 1) * _fall(step, self.content_lead_fraction * self.steps)
 
     def check_finite(self) -> None:
         """Raise `StylenetError` when a loss since the last check was not finite.
@@ -143,8 +157,8 @@ class StyleTransfer(pl.LightningModule):
     def _share_of_learning_rate(self, step: int) -> float:
         rise = self.warmup_fraction * self.steps
         if step < rise:
-            return LEAST_SHARE + (1 - LEAST_SHARE) * (1 - math.cos(math.pi * step / rise)) / 2
-        return (1 + math.cos(math.pi * min(1, (step - rise) / max(1, self.steps - rise)))) / 2
+            return LEAST_SHARE + (1 - LEAST_SHARE) * (1 - _fall(step, rise))
+        return _fall(step - rise, self.steps - rise)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen encoder and the painting's targets: both are made anew from the settings."""
@@ -156,6 +170,11 @@ class StyleTransfer(pl.LightningModule):
         algorithm = checkpoint["hyper_parameters"]["optimizer"].get("algorithm", "adam")
         if algorithm != self.algorithm:
             raise ConfigError(f"The checkpoint was trained with algorithm={algorithm}; add that to resume it.")
+
+
+def _fall(step: float, steps: float) -> float:
+    """From 1 at step 0 to 0 at `steps`, along a cosine."""
+    return (1 + math.cos(math.pi * min(1, step / max(1, steps)))) / 2
 
 
 def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:

@@ -4,7 +4,7 @@ python -m stylenet.train style=great_wave                  a bundled painting
 python -m stylenet.train style.image=my/painting.jpg       your own
 python -m stylenet.train style.image=my/painting.jpg init=auto
                                                            the same in minutes, from a network that can paint already
-python -m stylenet.train experiment=quick                  a first look in minutes
+python -m stylenet.train experiment=quick                  a first look from nothing, in minutes
 python -m stylenet.train experiment=johnson                the paper's 40,000 steps
 python -m stylenet.train data.root=my/photos               train on your own photographs
 python -m stylenet.train -m style=starry_night,great_wave  several, one after the other
@@ -46,6 +46,7 @@ def train(cfg: DictConfig) -> None:
     from stylenet import memory
     from stylenet.loggers import finish, how_to_watch
     from stylenet.speed import choose_compile, choose_precision, keep_memory
+    from stylenet.warm_start import candidates
 
     quiet_lightning()
     keep_memory()
@@ -65,6 +66,8 @@ def train(cfg: DictConfig) -> None:
         logger=[build(logger) for logger in cfg.logger.values()],
     )
     log_painting(trainer, cfg, folder)
+    if cfg.init is None and resume is None and any(candidates(module.net)):
+        log.info("Starting from nothing. With init=auto a painting takes minutes, from a network that can paint.")
     log.info("%s: %d steps in %s precision, in %s", cfg.style.name, cfg.steps, trainer.precision, shortest(folder))
     interrupted = False
     try:
@@ -117,7 +120,7 @@ def build_module(cfg: DictConfig) -> StyleTransfer:
         net=net,
         loss=perceptual_loss,
         **settings["optimizer"],
-        weave_weight=settings["weave_weight"],
+        **{key: settings[key] for key in ("weave_weight", "content_lead", "content_lead_fraction")},
         settings=settings | {"version": __version__, "steps_before": before},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -55,15 +56,21 @@ def nearest(net: TransformerNet, painting: Tensor, encoder: Encoder) -> Path:
     """The bundled network of `net`'s shape whose painting's Gram matrices are nearest, a mean over the layers."""
     wanted = _grams(painting, encoder)
     distances = {}
-    for path in sorted(checkpoint.BUNDLED.glob(f"*{checkpoint.EXTENSION}")):
-        card = checkpoint.read_card(path)
-        if Architecture(**card.network).is_like(net.architecture):
-            with Image.open(io.BytesIO(card.thumbnail)) as thumbnail:
-                grams = _grams(torch.from_numpy(to_array(thumbnail.convert("RGB"))), encoder)
-            distances[path] = sum(float(style_loss(grams[layer], wanted[layer])) for layer in wanted)
+    for path, card in candidates(net):
+        with Image.open(io.BytesIO(card.thumbnail)) as thumbnail:
+            grams = _grams(torch.from_numpy(to_array(thumbnail.convert("RGB"))), encoder)
+        distances[path] = sum(float(style_loss(grams[layer], wanted[layer])) for layer in wanted)
     if not distances:
         raise ConfigError("init=auto finds no bundled network of the shape that model= asks for; leave init away.")
     return min(distances, key=lambda path: distances[path])
+
+
+def candidates(net: TransformerNet) -> Iterator[tuple[Path, checkpoint.ModelCard]]:
+    """The bundled networks of `net`'s shape, which it can start from."""
+    for path in sorted(checkpoint.BUNDLED.glob(f"*{checkpoint.EXTENSION}")):
+        card = checkpoint.read_card(path)
+        if Architecture(**card.network).is_like(net.architecture):
+            yield path, card
 
 
 @torch.no_grad()

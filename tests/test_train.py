@@ -125,6 +125,24 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path, steps: int, warmup: f
     assert abs(peak - warmup * steps) <= 1
 
 
+def test_the_content_leads_at_first(tmp_path: Path) -> None:
+    module = build_module(make_config(tmp_path, "steps=10", "style.size=48"))
+    shares = [module.content_share(step) for step in range(10)]
+    assert shares[0] == 4
+    assert shares[:7] == sorted(set(shares), reverse=True)
+    assert shares[6:] == [1] * 4
+
+
+def test_a_lead_of_the_content_keeps_more_of_the_photo(tmp_path: Path) -> None:
+    content = []
+    for lead in (1, 8):
+        lasting = [f"content_lead={lead}", "content_lead_fraction=1"]
+        cfg = make_config(tmp_path / str(lead), "steps=40", "logger=csv", "callbacks.panels.every_n_steps=40", *lasting)
+        train(cfg)
+        content.append(checkpoint.read_card(Run(cfg).model).losses["held_out/content"])
+    assert content[1] < 0.95 * content[0]
+
+
 def test_a_run_goes_on_with_the_optimizer_it_had(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="was trained with algorithm=soap; add that to resume it"):
         train(make_config(tmp_path, f"resume={run.folder}", "algorithm=adam", "steps=60", "logger=csv"))
@@ -387,6 +405,8 @@ def bad(*overrides: str) -> Any:
         bad("resume=no/such/run", "resume=no/such/run"),
         bad("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number"),
         bad("optimizer.algorithm=sgd", "optimizer.algorithm is soap or adam, not 'sgd'"),
+        bad("content_lead=-1", "content_lead must be a number, 0 or more, not -1"),
+        bad("content_lead_fraction=2", "content_lead_fraction"),
         bad("style.size=8", "style.size must be a whole number, 16 or more"),
         bad("steps=0", "data.steps must be a whole number, 1 or more, not 0"),
     ],

@@ -44,6 +44,7 @@ def test_training_goes_on_from_what_a_network_learned(run_program: Program, tmp_
     for name, init in (("starry_night", checkpoint.BUNDLED / "starry_night.safetensors"), ("null", "null")):
         result = run_program("train", [*common, f"init={init}", f"hydra.run.dir={tmp_path / name}"])
         assert result.returncode == 0, result.stderr
+        assert ("With init=auto" in result.stdout + result.stderr) == (init == "null")
     warm, card = checkpoint.load(tmp_path / "starry_night" / "starry_night.safetensors")
     cold, _ = checkpoint.load(tmp_path / "null" / "starry_night.safetensors")
     learned, _ = checkpoint.load(checkpoint.BUNDLED / "starry_night.safetensors")
