@@ -160,7 +160,7 @@ def measure_one(
         candidates[OTHER] = other_picture(Path(settings["pictures"]), photo, picture.size)
     noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(settings["seed"]))
     begin = pixels if settings["init"] == "content" else noise
-    keep = [step for step in settings["sheet"] if step <= settings["iterations"]]
+    keep = [step for step in settings["sheet"] if step <= settings["iterations"]] or [settings["iterations"]]
     rows: dict[str, dict[str, float | None]] = {}
 
     def measure(name: str, candidate: Image.Image) -> float:

@@ -153,6 +153,13 @@ def test_what_was_measured_is_not_measured_again(folders: tuple[Path, Path], tmp
     assert files[1].stat().st_mtime_ns == before
 
 
+def test_fewer_iterations_than_the_sheet_shows(tmp_path: Path) -> None:
+    """The last of them is shown instead."""
+    run(tmp_path, "count=1", "iterations=1", "sheet=[10,30]", "sizes=[48]")
+    (numbers,) = tmp_path.glob("measured/starry_night/*/numbers.json")
+    assert "Gatys 1" in json.loads(numbers.read_text())["rows"]
+
+
 def test_a_network_that_learned_on_is_measured_again(tmp_path: Path) -> None:
     path, folder = tmp_path / "starry_night.safetensors", tmp_path / "run"
     shutil.copy(NETWORK, path)

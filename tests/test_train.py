@@ -365,6 +365,7 @@ def test_the_papers_settings(tmp_path: Path) -> None:
     assert (cfg.model.widths, cfg.model.residual_blocks, cfg.model.kernel_size) == ([32, 64, 128], 5, 9)
     assert (cfg.steps, cfg.data.batch_size, cfg.data.size) == (40000, 4, 256)
     assert (cfg.optimizer.algorithm, cfg.optimizer.learning_rate) == ("adam", 1e-3)
+    assert (cfg.weave_weight, cfg.content_lead) == (0, 1)  # the paper has neither
 
 
 @pytest.mark.parametrize(("steps", "between"), [(3000, 500), (800, 400), (797, 797), (1, 1), (1100, 550)])
@@ -373,17 +374,18 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
 
 
 @pytest.mark.parametrize(
-    ("init", "steps", "size"),
-    [("null", 1500, 256), ("auto", 100, [256, 512]), ("runs/a.safetensors", 100, [256, 512])],
+    ("init", "steps", "size", "lead"),
+    [("null", 1500, 256, 4), ("auto", 100, [256, 512], 1), ("runs/a.safetensors", 100, [256, 512], 1)],
 )
 def test_a_network_that_can_paint_takes_fewer_steps_and_larger_crops(
-    tmp_path: Path, init: str, steps: int, size: int | list[int]
+    tmp_path: Path, init: str, steps: int, size: int | list[int], lead: int
 ) -> None:
     register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [f"init={init}", f"folder={tmp_path}"])
     assert cfg.steps == cfg.data.steps == cfg.trainer.max_steps == steps
     assert cfg.data.size == size
+    assert cfg.content_lead == lead
     assert make_config(tmp_path, f"init={init}", "steps=5").steps == 5
 
 
