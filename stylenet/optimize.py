@@ -11,13 +11,12 @@ python -m stylenet.optimize content=null style.image=bark.jpg seamless=true 'siz
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
-from stylenet.program import build, hydra_program, shortest
+from stylenet.program import build, hydra_program, resume_command, shortest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,7 +57,7 @@ def optimize(cfg: DictConfig) -> None:
         watch = easel.dashboards.close()
     if interrupted:
         print(f"\nStopped. The picture as it is: {shortest(easel.preview)}")
-        print(f"Resume: {resume_command(easel.folder)}")
+        print(f"Resume: {resume_command('optimize', easel.folder)}")
     else:
         save_image(easel.picture(), output)
         print(f"\nThe picture: {shortest(output)}")
@@ -192,15 +191,6 @@ def first_state(cfg: DictConfig, painter: Painter) -> State:
     if cfg.init in (None, "content", "noise"):
         return painter.start(None if cfg.init == "noise" else painter.photo, cfg.seed)
     return painter.start(open_picture(cfg.init), cfg.seed)
-
-
-def resume_command(folder: Path) -> str:
-    """What to type to go on: the settings that were typed for this run, and its folder."""
-    from hydra.core.hydra_config import HydraConfig
-
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [shlex.quote(word) for word in typed if not word.startswith("resume=")]
-    return " ".join(["python -m stylenet.optimize", *kept, shlex.quote(f"resume={shortest(folder)}")])
 
 
 main = hydra_program("optimize", optimize)

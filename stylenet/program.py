@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable
@@ -101,6 +102,15 @@ def build(node: Any, **objects: object) -> Any:
 def shortest(path: Path) -> Path:
     """A path as one would type it: from here where it lies below, otherwise absolute."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def resume_command(program: str, folder: Path) -> str:
+    """What to type to go on with a run: the settings that were typed for it, and its folder."""
+    from hydra.core.hydra_config import HydraConfig
+
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [shlex.quote(word) for word in typed if not word.startswith("resume=")]
+    return " ".join([f"python -m stylenet.{program}", *kept, shlex.quote(f"resume={shortest(folder)}")])
 
 
 def register_resolvers() -> None:

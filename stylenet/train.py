@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
-from stylenet.program import build, hydra_program, shortest
+from stylenet.program import build, hydra_program, resume_command, shortest
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -157,7 +157,7 @@ def report(cfg: DictConfig, trainer: pl.Trainer, folder: Path, watch: list[str],
     print(f"Panels: {shortest(folder / 'panels')}")
     print(f"Paint:  python -m stylenet.infer photo.jpg --style {cfg.style.name} -o painted.jpg")
     if interrupted:
-        print(f"Resume: python -m stylenet.train style={cfg.style.name} resume={shortest(folder)}")
+        print(f"Resume: {resume_command('train', folder)}")
     for line in watch:
         print(f"Watch:  {line}")
 
