@@ -8,6 +8,8 @@ Whatever is compared takes turns within one run, so that other work on the machi
 with the quartiles beside them. Ends with tables, and leaves `benchmark.json` and a plot, `benchmark.png`.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import argparse
@@ -22,6 +24,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from stylenet.speed import choose_precision, keep_memory, wait_briefly
+
+wait_briefly()  # it counts only before PyTorch is imported
 
 import numpy as np
 import torch
@@ -41,7 +47,6 @@ from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, one_sentence
 from stylenet.image import load_image, save_image, to_array
 from stylenet.program import CONFIGS, build, register_resolvers
-from stylenet.speed import choose_precision, keep_memory
 from stylenet.styles import find_painting
 
 PARTS = ("start", "memory", "painting", "training")  # what needs the most free memory comes first

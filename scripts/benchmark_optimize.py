@@ -13,31 +13,37 @@ programs on the machine disturb less).
 Prints a table and writes the same numbers, with both curves, as JSON (`--json`).
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stylenet.speed import choose_descent_precision, keep_memory, wait_briefly
+
+wait_briefly()  # it counts only before PyTorch is imported
+
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
-from stylenet import winograd
+from stylenet import nnpack, winograd
 from stylenet.data import SAMPLE
 from stylenet.errors import one_sentence
 from stylenet.gatys import Painter, Scale, State, plan
 from stylenet.image import open_picture
 from stylenet.optimize import loss_maker
 from stylenet.program import CONFIGS, register_resolvers
-from stylenet.speed import choose_descent_precision, keep_memory
 from stylenet.styles import find_painting
 
 Point = tuple[float, float, float]  # seconds by the clock, seconds of the processor, objective
@@ -61,6 +67,8 @@ class Contest:
             loss = make_loss(paintings)
             if plain:
                 loss.encoder.to(memory_format=torch.contiguous_format)
+                pools = [name for name in loss.encoder.stages if name.startswith("pool")]
+                loss.encoder.stages.update({name: nn.MaxPool2d(2) for name in pools})
             return loss
 
         size, cpu = self.cfg.style.size, torch.device("cpu")
@@ -92,12 +100,13 @@ class Contest:
 
 @contextmanager
 def pytorchs_convolutions() -> Iterator[None]:
-    """Within it, the encoder's are not Winograd's."""
-    least, winograd.LEAST_CHANNELS = winograd.LEAST_CHANNELS, {}
+    """Within it, no convolution is NNPACK's or Winograd's."""
+    least = nnpack.LEAST_PIXELS, winograd.LEAST_CHANNELS
+    nnpack.LEAST_PIXELS, winograd.LEAST_CHANNELS = sys.maxsize, {}
     try:
         yield
     finally:
-        winograd.LEAST_CHANNELS = least
+        nnpack.LEAST_PIXELS, winograd.LEAST_CHANNELS = least
 
 
 @one_sentence

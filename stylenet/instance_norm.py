@@ -44,11 +44,10 @@ class _InstanceNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale = ctx.saved_tensors  # scale: one over the deviation; (N, C)
-        # (N, C, H, W) -> (N, H, W, C): as the memory lies
-        above = gradient.permute(0, 2, 3, 1).float()
-        normalized = (x.permute(0, 2, 3, 1) - mean[:, None, None]) * scale[:, None, None]
-        along = (above * normalized).mean((1, 2), keepdim=True)
-        level = above.mean((1, 2), keepdim=True)
-        back = (above - level).addcmul_(normalized, along, value=-1).mul_((scale * weight)[:, None, None])
+        above = gradient.float()
+        normalized = (x - mean[..., None, None]) * scale[..., None, None]
+        along = (above * normalized).mean((2, 3), keepdim=True)
+        level = above.mean((2, 3), keepdim=True)
+        back = (above - level).addcmul_(normalized, along, value=-1).mul_((scale * weight)[..., None, None])
         pixels = x.shape[2] * x.shape[3]
-        return back.to(x.dtype).permute(0, 3, 1, 2), pixels * along.sum((0, 1, 2)), pixels * level.sum((0, 1, 2)), None
+        return back.to(x.dtype), pixels * along.sum((0, 2, 3)), pixels * level.sum((0, 2, 3)), None

@@ -75,8 +75,15 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        result: Tensor = x @ (gradient + gradient.transpose(1, 2)).to(x.dtype)
-        return result
+        symmetric = (gradient + gradient.transpose(1, 2)).to(x.dtype)
+        if x.stride(2) == 1:
+            result: Tensor = x @ symmetric
+            return result
+        planes = x.transpose(1, 2)  # as they lie in memory; processors multiply them faster by a convolution
+        count, channels, pixels = planes.shape
+        filters = symmetric.reshape(count * channels, channels, 1)
+        products = F.conv1d(planes.reshape(1, count * channels, pixels), filters, groups=count)
+        return products.view(count, channels, pixels).transpose(1, 2)
 
 
 def covariance_matrix(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stylenet.errors import ConfigError, StylenetError, one_sentence
+from stylenet.speed import wait_briefly
 
 _PACKAGE = Path(__file__).parent
 CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
@@ -32,6 +33,7 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.modules[task.__module__].__doc__ or ""))
             return
+        wait_briefly()
         import hydra
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException

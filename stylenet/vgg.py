@@ -17,8 +17,11 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from stylenet import nnpack
 from stylenet.errors import ConfigError, WeightsError
-from stylenet.winograd import FrozenConv2d, Padding, computing_dtype
+from stylenet.max_pool import MaxPool2
+from stylenet.nnpack import computing_dtype
+from stylenet.winograd import FrozenConv2d, Padding
 
 log = logging.getLogger(__name__)
 
@@ -171,16 +174,18 @@ class _FirstConv2d(FrozenConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H, W), of the type that others compute in."""
+        if nnpack.pays(x, self.out_channels):
+            return self.by_nnpack(x.contiguous())  # plane after plane in memory, as then are all features
         dtype = computing_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x).to(dtype)
+            return nn.Conv2d.forward(self, x).to(dtype)
 
 
 def _stage(name: str, convolutions: Mapping[str, Tensor], pooling: Pooling, padding: Padding) -> nn.Module:
     if name.startswith("relu"):
         return nn.ReLU(inplace=False)  # conv layers may be asked for: their values must survive
     if name.startswith("pool"):
-        return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
+        return MaxPool2() if pooling == "max" else nn.AvgPool2d(2)
     weight, bias = convolutions[f"{name}.weight"], convolutions[f"{name}.bias"]
     kind = _FirstConv2d if name == CONVOLUTION_NAMES[0] else FrozenConv2d
     convolution = kind(weight.shape[1], weight.shape[0], padding)

@@ -1,5 +1,8 @@
 """Frozen 3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering, for processors.
 
+NNPACK's (see `nnpack`) where it is faster: in float32, of large features. Where they are small and many, and in
+bfloat16, this module's own.
+
 Lavin and Gray 2015 (arXiv 1509.09308): a 4x4 tile of the output is made from a 6x6 tile of the input with 36 products
 per pair of channels instead of 144, as 36 matrix products over channels. The transforms before and after grow with the
 channels, the products with their square: so this pays where there are many. A graphics card's library chooses such
@@ -16,6 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from stylenet import nnpack
+from stylenet.nnpack import computing_dtype
 
 Padding = Literal["zeros", "reflect", "circular"]
 
@@ -60,31 +66,38 @@ def matrices(dtype: torch.dtype) -> Matrices:
     return Matrices(next(both), torch.tensor(filters, dtype=torch.float64), next(both))
 
 
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """What a layer computes in that is given `x`: its own type, or autocast's within it."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
 class FrozenConv2d(nn.Conv2d):
     """A 3x3 convolution, stride 1, that is never trained: by Winograd's method where that is faster.
 
     It gives what `nn.Conv2d` gives, but for rounding. The filters are transformed when they are first needed, take four
-    times their own memory (in bfloat16 twice) for each way, there and back, and must not change after that.
+    times their own memory (in bfloat16 twice; for NNPACK once) for each way, there and back, and must not change after
+    that.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: Padding = "zeros") -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
         self.requires_grad_(False)
         self.transformed: dict[tuple[torch.dtype, bool], Tensor] = {}  # see `filters`
+        self.planes: tuple[Tensor, Tensor] | None = None  # for NNPACK, there and back
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
+        if nnpack.pays(x, self.out_channels):
+            return self.by_nnpack(x)
         dtype = computing_dtype(x)
         if not self.pays(x, dtype):
             return super().forward(x)
         convolved: Tensor = _Winograd.apply(x.to(dtype), self)
         return convolved
+
+    def by_nnpack(self, x: Tensor) -> Tensor:
+        """As `forward`, where `nnpack.pays`."""
+        if self.planes is None:
+            self.planes = self.weight.contiguous(), nnpack.turned(self.weight)
+        weight, back = self.planes
+        if self.padding_mode == "zeros":
+            return nnpack.convolve(x, weight, self.bias, 1, back)
+        return nnpack.convolve(F.pad(x, (1, 1, 1, 1), mode=self.padding_mode), weight, self.bias, 0, back)
 
     def filters(self, dtype: torch.dtype, back: bool) -> Tensor:
         """Transformed: those of the convolution, or of its gradient, on the way back."""
@@ -94,7 +107,7 @@ class FrozenConv2d(nn.Conv2d):
         return self.transformed[dtype, back]
 
     def pays(self, x: Tensor, dtype: torch.dtype) -> bool:
-        """Whether `x` (N, C, H, W) is convolved in `dtype` by Winograd's method, or at least its gradient."""
+        """Whether `x` (N, C, H, W) is convolved in `dtype` by this module's method, or at least its gradient."""
         return (
             x.device.type == "cpu"
             and dtype in LEAST_CHANNELS

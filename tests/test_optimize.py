@@ -95,17 +95,21 @@ def test_lbfgs_comes_as_far_in_bfloat16(tmp_path: Path) -> None:
 
 
 def test_bfloat16_rounds_paintings_as_it_rounds_pictures(tmp_path: Path) -> None:
-    """Where a style is nearly reached, what rounding does to both sides of the difference has to cancel out."""
+    """Where a style is nearly reached, what rounding does to both sides of the difference has to cancel out.
+
+    How much of it does varies from iteration to iteration: so several are looked at.
+    """
     exact, rounded = (
         make_easel(make_config(tmp_path / name, PHOTO, "scales=[1]", "iterations=120", f"precision={name}"))
         for name in ("32-true", "bf16-mixed")
     )
+    alike = unlike = 0.0
     for state, _ in exact.painter.paint(exact.state, "spectral", 1.0):
-        pixels = state.pixels
-    expected = gradient(pixels, exact.painter, exact.painter)
-    alike = gradient(pixels, rounded.painter, rounded.painter)
-    unlike = gradient(pixels, rounded.painter, exact.painter)
-    assert (alike - expected).norm() < 0.75 * (unlike - expected).norm()
+        if state.iteration in (100, 110, 120):
+            expected = gradient(state.pixels, exact.painter, exact.painter)
+            alike += float((gradient(state.pixels, rounded.painter, rounded.painter) - expected).norm())
+            unlike += float((gradient(state.pixels, rounded.painter, exact.painter) - expected).norm())
+    assert alike < 0.75 * unlike
 
 
 def test_each_scale_begins_where_the_one_before_stopped(tmp_path: Path) -> None:
