@@ -378,7 +378,7 @@ def test_looks_at_the_held_out_photographs_end_with_the_run(tmp_path: Path, step
 
 @pytest.mark.parametrize(
     ("init", "steps", "size", "lead"),
-    [("null", 1500, 256, 4), ("auto", 100, [256, 512], 1), ("runs/a.safetensors", 100, [256, 512], 1)],
+    [("null", 1500, 256, 4), ("auto", 200, [256, 512], 1), ("runs/a.safetensors", 200, [256, 512], 1)],
 )
 def test_a_network_that_can_paint_takes_fewer_steps_and_larger_crops(
     tmp_path: Path, init: str, steps: int, size: int | list[int], lead: int
