@@ -174,7 +174,7 @@ class StyleTransfer(pl.LightningModule):
 
 def _fall(step: float, steps: float) -> float:
     """From 1 at step 0 to 0 at `steps`, along a cosine."""
-    return (1 + math.cos(math.pi * min(1, step / max(1, steps)))) / 2
+    return (1 + math.cos(math.pi * min(1, step / steps))) / 2 if steps > 0 else 0.0
 
 
 def make_optimizer(parameters: list[nn.Parameter], algorithm: str, learning_rate: float) -> torch.optim.Optimizer:

@@ -20,6 +20,9 @@ from torch.nn import functional as F
 LEAST_PIXELS = 40 * 40
 LEAST_CHANNELS = 64  # of output
 FEW = 16  # channels of input, below which PyTorch is faster on the way there
+MOST_PIXELS = (
+    2**18
+)  # at once: NNPACK's working memory, which PyTorch keeps, is 3.6 times the features: 240 MB of 64 channels
 
 
 @cache
@@ -76,7 +79,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x if weight.requires_grad else None, weight)
         if x.shape[1] < FEW:
             return F.conv2d(x, weight.contiguous(), bias, padding=padding)
-        return _one_by_one(x, weight, bias, padding)
+        return _convolve(x, weight, bias, padding)
 
     @staticmethod
     @once_differentiable
@@ -85,7 +88,7 @@ class _Convolution(torch.autograd.Function):
         picture = filters = biases = None
         if ctx.needs_input_grad[0]:
             back = turned(weight) if ctx.back is None else ctx.back
-            picture = _one_by_one(gradient, back, None, 2 - ctx.padding)
+            picture = _convolve(gradient, back, None, 2 - ctx.padding)
         if ctx.needs_input_grad[1]:
             padding, wanted = [ctx.padding] * 2, [False, True, ctx.needs_input_grad[2]]
             _, filters, biases = torch.ops.aten.convolution_backward(
@@ -94,10 +97,22 @@ class _Convolution(torch.autograd.Function):
         return picture, filters, biases, None, None
 
 
-def _one_by_one(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """For several pictures at once PyTorch has NNPACK choose a slower method."""
-    weight, one = weight.contiguous(), [1, 1]
-    pictures = torch.split(x.contiguous(), 1)
-    convolved = [torch._nnpack_spatial_convolution(picture, weight, bias, [padding] * 2, one) for picture in pictures]
-    together = convolved[0] if len(convolved) == 1 else torch.cat(convolved)
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """One picture at a time, for several of which PyTorch has NNPACK choose a slower method, and no more than fits."""
+    weight = weight.contiguous()
+    pictures = [_convolve_one(one, weight, bias, padding) for one in torch.split(x.contiguous(), 1)]
+    together = pictures[0] if len(pictures) == 1 else torch.cat(pictures)
     return together if x.is_contiguous() else together.contiguous(memory_format=torch.channels_last)
+
+
+def _convolve_one(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    height, width = x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2
+    if height * width <= MOST_PIXELS:
+        return torch._nnpack_spatial_convolution(x, weight, bias, [padding, padding], [1, 1])
+    convolved = x.new_empty(1, len(weight), height, width)
+    rows = max(1, MOST_PIXELS // width)
+    for row in range(0, height, rows):
+        first, last = row - padding, min(row + rows, height) - padding + 2  # of `x`, or beyond its edges
+        strip = F.pad(x[:, :, max(0, first) : last], (0, 0, max(0, -first), max(0, last - x.shape[2]))).contiguous()
+        convolved[:, :, row : row + rows] = torch._nnpack_spatial_convolution(strip, weight, bias, [0, padding], [1, 1])
+    return convolved

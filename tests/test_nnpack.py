@@ -42,6 +42,17 @@ def test_convolves_as_pytorch_does(memory_format: torch.memory_format, size: tup
         assert relative_error(one, other) < 1e-5
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("height", [40, 41, 44, 50])
+def test_large_pictures_go_strip_by_strip(padding: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(nnpack, "MOST_PIXELS", 10 * 50)
+    x, weight, bias = torch.randn(2, 16, height, 50), torch.randn(64, 16, 3, 3), torch.randn(64)
+    ours, theirs = nnpack.convolve(x, weight, bias, padding), F.conv2d(x, weight, bias, padding=padding)
+    assert ours.shape == theirs.shape
+    assert relative_error(ours, theirs) < 1e-5
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "circular"])
 def test_frozen_convolutions_go_by_it(padding_mode: Padding) -> None:
     torch.manual_seed(0)
