@@ -57,7 +57,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, back:
         x: (N, C, H, W), float32.
         weight: (C', C, 3, 3).
         bias: (C'), or none.
-        padding: zeros on each side.
+        padding: zeros on each side, 0 to 2.
         back: `turned(weight)`, if the caller keeps it.
 
     Returns:
