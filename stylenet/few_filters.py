@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from stylenet.nnpack import turned
+
 FEW = 8  # channels
 
 
@@ -51,9 +53,9 @@ class _FewFilters(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         around = F.pad(gradient.contiguous(), [weight.shape[2] - 1] * 4)
-        turned = weight.transpose(0, 1).flip(2, 3).contiguous()
+        back = turned(weight)
         # The same sums over pixels belong to that convolution, with `x` as what comes from above.
         _, filters, _ = torch.ops.aten.convolution_backward(
-            x, around, turned, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
+            x, around, back, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
         )
-        return F.conv2d(around, turned), filters.flip(2, 3).transpose(0, 1), gradient.sum((0, 2, 3))
+        return F.conv2d(around, back), filters.flip(2, 3).transpose(0, 1), gradient.sum((0, 2, 3))

@@ -76,7 +76,7 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         symmetric = (gradient + gradient.transpose(1, 2)).to(x.dtype)
-        if x.stride(2) == 1:
+        if x.stride(2) == 1 or x.device.type != "cpu":
             result: Tensor = x @ symmetric
             return result
         planes = x.transpose(1, 2)  # as they lie in memory; processors multiply them faster by a convolution

@@ -38,16 +38,14 @@ def computing_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
+def in_float32(x: Tensor) -> bool:
+    """Whether a processor computes with `x` in float32, and not in compiled code."""
+    return x.device.type == "cpu" and computing_dtype(x) == torch.float32 and not torch.compiler.is_compiling()
+
+
 def pays(x: Tensor, channels: int) -> bool:
     """Whether it is faster, for pictures (N, C, H, W) and C' `channels` of output."""
-    return (
-        x.device.type == "cpu"
-        and computing_dtype(x) == torch.float32
-        and x.shape[2] * x.shape[3] >= LEAST_PIXELS
-        and channels >= LEAST_CHANNELS
-        and not torch.compiler.is_compiling()
-        and is_there()
-    )
+    return in_float32(x) and x.shape[2] * x.shape[3] >= LEAST_PIXELS and channels >= LEAST_CHANNELS and is_there()
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, back: Tensor | None = None) -> Tensor:

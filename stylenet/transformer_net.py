@@ -14,7 +14,7 @@ from stylenet import few_filters, nnpack
 from stylenet.architecture import NORM_EPSILON, Architecture, Convolution, Residual
 from stylenet.grain import grain
 from stylenet.instance_norm import InstanceNorm
-from stylenet.nnpack import computing_dtype
+from stylenet.nnpack import in_float32
 
 
 class TransformerNet(nn.Module):
@@ -66,7 +66,7 @@ class TransformerNet(nn.Module):
         top, below = self.architecture.growth(height, self.training)
         left, right = self.architecture.growth(width, self.training)
         grown = F.pad(image, (left, right, top, below), mode="reflect")
-        if _in_float32(grown):
+        if in_float32(grown):
             grown = grown.contiguous()  # plane after plane: PyTorch finds filters' gradients in a third of the time
         painted: Tensor = self.layers(grown - 0.5) + 0.5  # centred, as the weights' initialisation assumes
         return painted[..., top : top + height, left : left + width]
@@ -117,17 +117,12 @@ class ReflectedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W'), in the memory format of `x`."""
-        if not _in_float32(x):
+        if not in_float32(x):
             return super().forward(x)
-        x = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
+        x = F.pad(x, [self.kernel_size[0] // 2] * 4, mode="reflect")
         assert self.bias is not None
         if self.kernel_size == (3, 3) and self.stride == (1, 1) and nnpack.pays(x, self.out_channels):
             return nnpack.convolve(x, self.weight, self.bias, padding=0)
         if self.out_channels < few_filters.FEW and self.stride == (1, 1):
             return few_filters.convolve(x, self.weight, self.bias)
         return F.conv2d(x, self.weight.contiguous(), self.bias, self.stride)
-
-
-def _in_float32(x: Tensor) -> bool:
-    """Whether `x` is convolved by a processor in float32, and not compiled."""
-    return x.device.type == "cpu" and computing_dtype(x) == torch.float32 and not torch.compiler.is_compiling()

@@ -102,7 +102,7 @@ class FrozenConv2d(nn.Conv2d):
     def filters(self, dtype: torch.dtype, back: bool) -> Tensor:
         """Transformed: those of the convolution, or of its gradient, on the way back."""
         if (dtype, back) not in self.transformed:
-            weight = self.weight.transpose(0, 1).flip(2, 3) if back else self.weight
+            weight = nnpack.turned(self.weight) if back else self.weight
             self.transformed[dtype, back] = transform_filters(weight, dtype)
         return self.transformed[dtype, back]
 

@@ -82,3 +82,8 @@ def assert_one_sentence(result: subprocess.CompletedProcess[str], *words: str) -
     assert len(lines) == 1, result.stderr
     for word in words:
         assert word in lines[0]
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """How far one tensor is from another, in lengths of the other."""
+    return float((ours - theirs).detach().norm() / theirs.detach().norm())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import relative_error
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,10 +16,6 @@ from stylenet.winograd import FrozenConv2d, Padding
 pytestmark = pytest.mark.skipif(not nnpack.is_there(), reason="this PyTorch has no NNPACK for this processor")
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
-
-
-def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).detach().norm() / theirs.detach().norm())
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import relative_error
 from torch.nn import functional as F
 
 from stylenet.winograd import FrozenConv2d, matrices
@@ -14,10 +15,6 @@ def by_winograd(channels: int, filters: int) -> FrozenConv2d:
     convolution = FrozenConv2d(channels, filters)
     assert convolution.pays(torch.rand(1, channels, 8, 8), torch.bfloat16)
     return convolution
-
-
-def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).detach().norm() / theirs.detach().norm())
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 8, 8), (2, 13, 22), (1, 3, 200), (5, 31, 30), (2, 70, 75)])
