@@ -61,7 +61,8 @@ class Contest:
 
     def painter(self, stages: list[Scale], plain: bool) -> Painter:
         """What descends: as the field does it, or as `stylenet.optimize` does."""
-        make_loss, _ = loss_maker(self.cfg, with_content=True)
+        cpu = torch.device("cpu")
+        make_loss, _ = loss_maker(self.cfg, True, cpu)
 
         def make(paintings: Any) -> Any:
             loss = make_loss(paintings)
@@ -71,7 +72,7 @@ class Contest:
                 loss.encoder.stages.update({name: nn.MaxPool2d(2) for name in pools})
             return loss
 
-        size, cpu = self.cfg.style.size, torch.device("cpu")
+        size = self.cfg.style.size
         precision = "32-true" if plain else choose_descent_precision(self.cfg.precision)
         return Painter(self.photo, self.paintings, make, stages, size, cpu, precision=precision)
 

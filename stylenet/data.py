@@ -65,11 +65,6 @@ class Schedule(NamedTuple):
         """Side of the largest crops, in pixels."""
         return max(self.sizes)
 
-    @property
-    def pixels(self) -> int:
-        """Of all crops of the run: what its time is proportional to."""
-        return self.batch_size * sum(self.size(step) ** 2 for step in range(self.steps))
-
 
 class Crops(Dataset[Item]):
     """All crops of a training run in their order: item i is the same crop of the same picture whenever it is asked for.
@@ -181,8 +176,7 @@ class PhotoDataModule(pl.LightningDataModule):
         scale: least and most share of a picture's area that a crop covers, with what is around it.
         batch_size: crops to a step.
         steps: steps of the whole run.
-        workers: processes that read pictures; 0 reads in the training process. Default: 2 where a GPU trains, and 0
-            where the processor does, which reading beside it only disturbs.
+        workers: processes that read pictures; 0 reads in the training process.
         cache_mb: decoded photographs that each of them keeps.
         seed: of the order, the crops and the flips.
         context: pixels around a training crop, on each side, that come with it.
@@ -200,7 +194,7 @@ class PhotoDataModule(pl.LightningDataModule):
         scale: Sequence[float],
         batch_size: int,
         steps: int,
-        workers: int | None,
+        workers: int,
         cache_mb: float,
         seed: int,
         context: int = 0,
@@ -210,7 +204,6 @@ class PhotoDataModule(pl.LightningDataModule):
         sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
         self.schedule = Schedule(steps, batch_size, sizes, (low, high), context)
         _check(self.schedule)
-        workers = (2 if torch.cuda.is_available() else 0) if workers is None else workers
         require_number("data.workers", workers, 0, whole=True)
         require_number("data.cache_mb", cache_mb, 0)
         self.workers, self.cache_mb, self.seed = workers, cache_mb, seed

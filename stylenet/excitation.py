@@ -79,7 +79,8 @@ def mean_activations(encoder: Encoder, layer: str, photos: Sequence[Path]) -> Te
     rows = []
     for path in photos:
         square = ImageOps.fit(open_picture(path, near=COMPARED), (COMPARED, COMPARED))
-        rows.append(encoder(torch.from_numpy(to_array(square)), [layer])[layer].mean(dim=(2, 3)))
+        pixels = torch.from_numpy(to_array(square)).to(encoder.mean.device)
+        rows.append(encoder(pixels, [layer])[layer].mean(dim=(2, 3)))
     return torch.cat(rows)
 
 

@@ -21,7 +21,7 @@ from stylenet.image import to_array
 from stylenet.losses import PerceptualLoss
 from stylenet.speed import Precision
 
-MakeLoss = Callable[[Sequence[Tensor]], PerceptualLoss]  # paintings, each (1, 3, H, W) -> the loss
+MakeLoss = Callable[[Sequence[Tensor]], PerceptualLoss]  # paintings, each (1, 3, H, W) -> the loss, on their device
 NOISE = 0.1  # times the deviation of the painting's colours
 LEAST = 32  # px of a picture's shorter side: two pixels of VGG19's block 5
 
@@ -168,9 +168,7 @@ class Painter:
     def loss(self, stage: Scale) -> PerceptualLoss:
         """What the picture of a stage is asked for."""
         with computing_in(self.precision, self.device):
-            return self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings]).to(
-                self.device
-            )
+            return self.make_loss([self._tensor(self._painting(picture, stage)) for picture in self.paintings])
 
     def content(self, stage: Scale, loss: PerceptualLoss) -> dict[str, Tensor]:
         """The photo's features at the size of a stage; none for a texture."""

@@ -19,6 +19,7 @@ from stylenet.errors import ConfigError, require_number
 from stylenet.program import build, hydra_program, resume_command, shortest
 
 if TYPE_CHECKING:
+    import torch
     from omegaconf import DictConfig
     from PIL import Image
     from torch import Tensor
@@ -138,9 +139,9 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     paintings = [open_picture(find_painting(name)) for name in (names if isinstance(names, list) else [names])]
     if photo is not None:
         photo, paintings = prepare_colors(photo, paintings, cfg.preserve_color)
-    make_loss, multiple = loss_maker(cfg, photo is not None)
-    stages = plan(width, height, settings["scales"], settings["iterations"], cfg.coarsest, multiple)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    make_loss, multiple = loss_maker(cfg, photo is not None, device)
+    stages = plan(width, height, settings["scales"], settings["iterations"], cfg.coarsest, multiple)
     return Painter(photo, paintings, make_loss, stages, cfg.style.size, device, cfg.seamless, precision)
 
 
@@ -159,8 +160,8 @@ def final_size(size: int | Sequence[int], photo: Image.Image | None) -> tuple[fl
     return photo.width * factor, photo.height * factor
 
 
-def loss_maker(cfg: DictConfig, with_content: bool) -> tuple[MakeLoss, int]:
-    """What makes the loss of some paintings, and what a picture's sides must be multiples of."""
+def loss_maker(cfg: DictConfig, with_content: bool, device: torch.device) -> tuple[MakeLoss, int]:
+    """What makes the loss of some paintings, all on a device, and what a picture's sides must be multiples of."""
     from omegaconf import OmegaConf
 
     loss: Any = OmegaConf.to_container(cfg.loss, resolve=True)
@@ -168,10 +169,11 @@ def loss_maker(cfg: DictConfig, with_content: bool) -> tuple[MakeLoss, int]:
         loss["content_weights"] = {}
     layers = [*loss["content_weights"], *loss["style_weights"]]
     if not cfg.seamless:
-        encoder = build(cfg.encoder)(layers=layers)
+        encoder = build(cfg.encoder)(layers=layers).to(device)
         return (lambda paintings: build(loss)(encoder=encoder, style_image=paintings, shares=cfg.style.weights)), 1
     # The painting itself does not wrap, the texture does.
-    encoder, tile = (build(cfg.encoder)(layers=layers, padding=padding) for padding in ("reflect", "circular"))
+    paddings = ("reflect", "circular")
+    encoder, tile = (build(cfg.encoder)(layers=layers, padding=padding).to(device) for padding in paddings)
 
     def make_loss(paintings: Sequence[Tensor]) -> Any:
         made = build(loss)(encoder=encoder, style_image=paintings, shares=cfg.style.weights)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stylenet.errors import ConfigError, StylenetError, one_sentence
+from stylenet.memory import has_gpu
 from stylenet.speed import wait_briefly
 
 _PACKAGE = Path(__file__).parent
@@ -116,10 +117,11 @@ def resume_command(program: str, folder: Path) -> str:
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf three functions.
+    """Teach OmegaConf four functions.
 
     `${stem:path/to/name.jpg}` gives `name`; of several paths their names in a row.
     `${either:${init},1,2}` gives 1 where `init` is set, and 2 where it is null.
+    `${gpu:4,1}` gives 4 where PyTorch finds a GPU, and 1 elsewhere.
     `${divisor:3000,450}` gives 500: of the numbers that 3,000 is a multiple of, the nearest to 450.
     """
     from omegaconf import ListConfig, OmegaConf
@@ -131,6 +133,9 @@ def register_resolvers() -> None:
     def either(value: object, then: object, otherwise: object) -> object:
         return otherwise if value is None else then
 
+    def gpu(there: object, elsewhere: object) -> object:
+        return there if has_gpu() else elsewhere
+
     def divisor(number: object, near: int) -> int:
         if not isinstance(number, int) or number < 1:
             return near  # whoever needs the number says what is wrong with it
@@ -139,6 +144,7 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("stem", stem, replace=True)
     OmegaConf.register_new_resolver("either", either, replace=True)
+    OmegaConf.register_new_resolver("gpu", gpu, replace=True)
     OmegaConf.register_new_resolver("divisor", divisor, replace=True)
 
 

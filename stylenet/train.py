@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> None:
     data = build(cfg.data, context=module.net.architecture.context)
     if not memory.has_gpu():
         memory.check_training(module.net.architecture, data.schedule.batch_size, data.schedule.largest)
-    if choose_compile(cfg.compile, data.schedule.pixels):
+    if choose_compile(cfg.compile, data.schedule.steps):
         module.compile_steps()
     trainer = build(
         cfg.trainer,

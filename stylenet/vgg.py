@@ -140,7 +140,7 @@ class Encoder(nn.Module):
             Layer name -> (N, C, h, w).
         """
         wanted = self.layers if layers is None else tuple(layers)
-        deepest = max((LAYERS.index(name) for name in wanted), default=-1)
+        deepest = max([-1, *map(LAYERS.index, wanted)])
         features: dict[str, Tensor] = {}
         x = (image - self.mean) / self.std
         late = False  # whether a ReLU waits for the pooling after it, which leaves it a quarter of the values

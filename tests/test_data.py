@@ -88,11 +88,6 @@ def test_of_several_sizes_each_step_takes_the_next() -> None:
     assert next(iter(data.val_dataloader())).photos.shape[-1] == 32
 
 
-def test_a_schedule_counts_its_pixels() -> None:
-    assert SCHEDULE.pixels == 6 * 2 * 32**2
-    assert SCHEDULE._replace(steps=5, sizes=(32, 64)).pixels == 2 * (3 * 32**2 + 2 * 64**2)
-
-
 def test_an_item_is_always_the_same_and_a_seed_makes_others() -> None:
     pictures = sorted(SAMPLE.glob("*.jpg"))[:5]
     first, again, other = (Crops(pictures, SCHEDULE, seed, cache_mb=0)[7][0] for seed in (0, 0, 1))
