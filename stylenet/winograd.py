@@ -1,7 +1,7 @@
 """Frozen 3x3 convolutions with a quarter of the multiplications: Winograd's minimal filtering, for processors.
 
 NNPACK's (see `nnpack`) where it is faster: in float32, of large features. Where they are small and many, and in
-bfloat16, this module's own.
+bfloat16 on processors without units for matrices, this module's own.
 
 Lavin and Gray 2015 (arXiv 1509.09308): a 4x4 tile of the output is made from a 6x6 tile of the input with 36 products
 per pair of channels instead of 144, as 36 matrix products over channels. The transforms before and after grow with the
@@ -66,6 +66,15 @@ def matrices(dtype: torch.dtype) -> Matrices:
     return Matrices(next(both), torch.tensor(filters, dtype=torch.float64), next(both))
 
 
+@cache
+def has_units(dtype: torch.dtype) -> bool:
+    """Whether the processor has units that multiply matrices of this type (AMX), beside which transforms do not pay.
+
+    On two AMX cores Gatys' iteration at 512 px takes 0.40 s at best with PyTorch's convolutions, and 0.48 s with these.
+    """
+    return dtype == torch.bfloat16 and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 class FrozenConv2d(nn.Conv2d):
     """A 3x3 convolution, stride 1, that is never trained: by Winograd's method where that is faster.
 
@@ -111,6 +120,7 @@ class FrozenConv2d(nn.Conv2d):
         return (
             x.device.type == "cpu"
             and dtype in LEAST_CHANNELS
+            and not has_units(dtype)
             and self.padding_mode == "zeros"
             and self.in_channels * self.out_channels >= LEAST_CHANNELS[dtype]
             and not torch.compiler.is_compiling()

@@ -1,12 +1,18 @@
 """What several tests start from: bundled photographs and paintings, the real encoder, a small network."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # numbers are a processor's on every machine; `test_gpu` alone sees GPUs
 
 import pytest
 import torch

@@ -7,7 +7,14 @@ import torch
 from conftest import relative_error
 from torch.nn import functional as F
 
+from stylenet import winograd
 from stylenet.winograd import FrozenConv2d, matrices
+
+
+@pytest.fixture(autouse=True)
+def _without_units_for_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same layers are tested on every processor."""
+    monkeypatch.setattr(winograd, "has_units", lambda _: False)
 
 
 def by_winograd(channels: int, filters: int) -> FrozenConv2d:
@@ -75,7 +82,7 @@ def test_points_make_polynomials_products() -> None:
     assert torch.allclose((output @ products).view(4, 4), 2.0 * tile[1:5, 1:5], rtol=0, atol=1e-12)
 
 
-def test_leaves_to_pytorch_what_it_cannot_or_should_not_do() -> None:
+def test_leaves_to_pytorch_what_it_cannot_or_should_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(1, 128, 16, 16)
     assert not FrozenConv2d(64, 64).pays(torch.rand(1, 64, 16, 16), torch.float32)
     assert not FrozenConv2d(128, 128, "reflect").pays(x, torch.float32)
@@ -83,3 +90,6 @@ def test_leaves_to_pytorch_what_it_cannot_or_should_not_do() -> None:
     circular = FrozenConv2d(128, 128, "circular")
     expected = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), circular.weight, circular.bias)
     assert torch.allclose(circular(x), expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(winograd, "has_units", lambda dtype: dtype == torch.bfloat16)
+    assert not FrozenConv2d(128, 128).pays(x, torch.bfloat16)
+    assert FrozenConv2d(128, 128).pays(x, torch.float32)
