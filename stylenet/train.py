@@ -91,6 +91,7 @@ def quiet_lightning() -> None:
         r"You're resuming from a checkpoint that ended before the epoch ended",  # data.ContinueAt sees to that
         r"The '(train|val)_dataloader' does not have many workers",  # reading is a hundredth of a step
         r"The number of training batches \(\d+\) is smaller than the logging interval",
+        r"TensorFloat32 tensor cores for float32 matrix multiplication available",  # Gram matrices keep float32
     ):
         warnings.filterwarnings("ignore", message)
 
