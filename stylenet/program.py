@@ -10,6 +10,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from stylenet.speed import wait_briefly
 _PACKAGE = Path(__file__).parent
 CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
 """The config folder: inside the package when installed from a wheel, beside it in a checkout."""
+
+
+LESS_MEMORY = {
+    "train": "data.batch_size=1 or smaller crops, as data.size=256",
+    "optimize": "a smaller size=",
+    "dream": "a smaller size= or count=",
+    "evaluate": "smaller sizes=",
+}
+"""Settings of each program that take less of it."""
 
 
 def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[], None]:
@@ -41,7 +51,9 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
 
         register_resolvers()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors reach us, rather than being printed with their stack
-        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(one_sentence(task))
+        run = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(
+            one_sentence(_within_memory(config_name, task))
+        )
         try:
             run()
         except StylenetError:
@@ -50,6 +62,26 @@ def hydra_program(config_name: str, task: Callable[[Any], object]) -> Callable[[
             raise ConfigError(_sentence(error)) from None
 
     return main
+
+
+def _within_memory(config_name: str, task: Callable[[Any], object]) -> Callable[[Any], object]:
+    """The task, with one sentence for a GPU whose memory gives out."""
+
+    @wraps(task)
+    def guarded(cfg: Any) -> None:
+        try:
+            task(cfg)
+        except RuntimeError as error:
+            import torch
+
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ConfigError(
+                f"The GPU's memory does not suffice. Less is needed with {LESS_MEMORY[config_name]}; with "
+                "CUDA_VISIBLE_DEVICES= before the command, the processor computes."
+            ) from None
+
+    return guarded
 
 
 def help_text(config_name: str, introduction: str) -> str:

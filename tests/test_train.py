@@ -457,3 +457,20 @@ def test_checkpoint_of_a_run_is_found_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
     assert find_checkpoint(str(tmp_path)) == tmp_path / "last.ckpt"
     assert find_checkpoint(None) is None
+
+
+NO_ROOM = """
+import torch
+from stylenet.program import hydra_program
+
+def task(cfg):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+hydra_program("train", task)()
+"""
+
+
+def test_a_gpu_without_room_ends_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_ROOM, "hydra.run.dir=run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert_one_sentence(result, "The GPU's memory does not suffice", "data.batch_size=1")
