@@ -119,11 +119,11 @@ class FrozenConv2d(nn.Conv2d):
         """Whether `x` (N, C, H, W) is convolved in `dtype` by this module's method, or at least its gradient."""
         return (
             x.device.type == "cpu"
+            and not torch.compiler.is_compiling()
             and dtype in LEAST_CHANNELS
             and not has_units(dtype)
             and self.padding_mode == "zeros"
             and self.in_channels * self.out_channels >= LEAST_CHANNELS[dtype]
-            and not torch.compiler.is_compiling()
         )
 
 
