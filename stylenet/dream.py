@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
+from stylenet.memory import best_device
 from stylenet.program import build, hydra_program, shortest
 
 if TYPE_CHECKING:
@@ -120,12 +121,10 @@ def find_output(settings: dict[str, Any], folder: Path) -> Path:
 
 def make_encoder(cfg: DictConfig) -> Encoder:
     """The network as deep as the layer, on a GPU where there is one."""
-    import torch
-
     from stylenet.excitation import before_relu
 
     encoder: Encoder = build(cfg.encoder)(layers={cfg.layer, before_relu(cfg.layer)})
-    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return encoder.to(best_device())
 
 
 def show(frames: Iterator[Frame], output: Path, preview: Path, every: int, dashboards: Any) -> bool:

@@ -25,6 +25,11 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def best_device() -> str:
+    """`cuda` where PyTorch finds a GPU, otherwise `cpu`."""
+    return "cuda" if has_gpu() else "cpu"
+
+
 def engine_bytes(architecture: Architecture) -> float:
     """Bytes per pixel, grown ones too, that `engine.Engine` takes at its peak, in float32; less in bfloat16.
 

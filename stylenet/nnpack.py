@@ -20,9 +20,8 @@ from torch.nn import functional as F
 LEAST_PIXELS = 40 * 40
 LEAST_CHANNELS = 64  # of output
 FEW = 16  # channels of input, below which PyTorch is faster on the way there
-MOST_PIXELS = (
-    2**18
-)  # at once: NNPACK's working memory, which PyTorch keeps, is 3.6 times the features: 240 MB of 64 channels
+# At once: NNPACK's working memory, which PyTorch keeps, is 3.6 times the features: 240 MB of 64 channels.
+MOST_PIXELS = 2**18
 
 
 @cache

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylenet.errors import ConfigError, require_number
+from stylenet.memory import best_device
 from stylenet.program import build, hydra_program, resume_command, shortest
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def make_painter(cfg: DictConfig, photo: Image.Image | None) -> Painter:
     paintings = [open_picture(find_painting(name)) for name in (names if isinstance(names, list) else [names])]
     if photo is not None:
         photo, paintings = prepare_colors(photo, paintings, cfg.preserve_color)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(best_device())
     make_loss, multiple = loss_maker(cfg, photo is not None, device)
     stages = plan(width, height, settings["scales"], settings["iterations"], cfg.coarsest, multiple)
     return Painter(photo, paintings, make_loss, stages, cfg.style.size, device, cfg.seamless, precision)

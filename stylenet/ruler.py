@@ -19,15 +19,11 @@ from stylenet.descent import descend
 from stylenet.errors import ConfigError
 from stylenet.image import load_image
 from stylenet.losses import PerceptualLoss, content_loss, gram_matrix, style_loss
+from stylenet.memory import best_device
 from stylenet.styles import find_painting
 from stylenet.vgg import Encoder
 
 SETTINGS = ("content_weights", "style_weights", "total_variation_weight", "statistic", "normalization")
-
-
-def _device() -> torch.device:
-    """Where everything here is measured: a GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,9 @@ def objective_of(card: ModelCard) -> Objective:
         loss = {name: training["loss"][name] for name in SETTINGS}
         style, encoder = training["style"], training["encoder"]
         layers = [*loss["content_weights"], *loss["style_weights"]]
-        painting = torch.from_numpy(load_image(find_painting(style["image"]), style["size"])).to(_device())
-        seer = Encoder(layers, encoder["weights"], encoder["pooling"], encoder.get("padding", "zeros")).to(_device())
+        device = best_device()
+        painting = torch.from_numpy(load_image(find_painting(style["image"]), style["size"])).to(device)
+        seer = Encoder(layers, encoder["weights"], encoder["pooling"], encoder.get("padding", "zeros")).to(device)
         return Objective(PerceptualLoss(seer, painting, **loss), painting)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"The model file for {card.style} does not say how it was trained ({error}).") from None
@@ -97,8 +94,8 @@ def gatys_curve(
         advance: called after each.
         until: once the objective is lower than this, and all of `keep` are there, the curve ends.
     """
-    content = objective.loss.content_targets(photo.to(_device()))
-    pixels = start.to(_device(), copy=True).requires_grad_()
+    content = objective.loss.content_targets(photo.to(best_device()))
+    pixels = start.to(best_device(), copy=True).requires_grad_()
     curve = Curve([], [], {})
     began = time.perf_counter()
 
@@ -123,8 +120,8 @@ def gatys_curve(
 @torch.no_grad()
 def measure(objective: Objective, photo: Tensor, picture: Tensor) -> float:
     """The objective of a picture: (1, 3, H, W), RGB in [0, 1], of the photo's size."""
-    content = objective.loss.content_targets(photo.to(_device()))
-    return float(objective.loss(picture.to(_device()), content)["total"])
+    content = objective.loss.content_targets(photo.to(best_device()))
+    return float(objective.loss(picture.to(best_device()), content)["total"])
 
 
 def equalled(totals: Sequence[float], value: float) -> float | None:
@@ -159,7 +156,7 @@ class UnseenLayers:
 
     def __init__(self, content: Sequence[str], style: Sequence[str]) -> None:
         self.content, self.style = list(content), list(style)
-        self.encoder = Encoder([*content, *style]).to(_device())
+        self.encoder = Encoder([*content, *style]).to(best_device())
 
     @torch.no_grad()
     def distances(self, painting: Tensor, photo: Tensor, picture: Tensor) -> dict[str, float]:
@@ -173,8 +170,8 @@ class UnseenLayers:
         Returns:
             `content` and `style`.
         """
-        seen, there = self.encoder(picture.to(_device())), self.encoder(photo.to(_device()), self.content)
-        grams = self.encoder(painting.to(_device()), self.style)
+        seen, there = self.encoder(picture.to(best_device())), self.encoder(photo.to(best_device()), self.content)
+        grams = self.encoder(painting.to(best_device()), self.style)
         content = [float(content_loss(seen[name], there[name])) for name in self.content]
         style = [float(style_loss(gram_matrix(seen[name]), gram_matrix(grams[name]))) for name in self.style]
         return {"content": sum(content) / len(content), "style": sum(style) / len(style)}

@@ -46,7 +46,7 @@ class Stylizer:
     """
 
     def __init__(self, model: checkpoint.Model, device: str | None = None) -> None:
-        self.device = device or ("cuda" if memory.has_gpu() else "cpu")
+        self.device = device or memory.best_device()
         self.model = model
         self.card = model.card
         self._engine = self._make_engine() if self.device == "cpu" else None
