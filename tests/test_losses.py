@@ -12,6 +12,7 @@ from stylenet.errors import ConfigError
 from stylenet.losses import (
     CELLS,
     PIXELS_AT_ONCE,
+    PIXELS_ROUNDED,
     PerceptualLoss,
     content_loss,
     covariance_matrix,
@@ -92,6 +93,15 @@ def test_gram_matrix_of_half_precision_is_summed_in_float32() -> None:
     gram = gram_matrix(x)
     assert gram.dtype == torch.float32
     assert torch.allclose(gram, torch.full((1, 2, 2), 200.0**2 / 2))
+
+
+@pytest.mark.parametrize("pixels", [1, 40])
+def test_rounding_of_bfloat16_evens_out_in_a_gram_matrix(pixels: int) -> None:
+    x = torch.randn(2, 4, pixels, PIXELS_ROUNDED + 3).relu().bfloat16()  # with a rest that fills no group
+    exact = gram_matrix(x.double())
+    gram = gram_matrix(x)
+    assert gram.dtype == torch.float32
+    assert float((gram - exact).norm() / exact.norm()) < torch.finfo(torch.bfloat16).eps / 2 / pixels**0.5
 
 
 def test_gram_matrix_is_not_degraded_by_autocast() -> None:
