@@ -2,8 +2,8 @@
 
 L-BFGS (Liu and Nocedal 1989) corrects a first guess of the inverse curvature by what it has seen in its last steps. The
 guess is one number for all directions, where a perceptual loss bends a hundred times more along some frequencies of a
-picture than along others. Here it is one number for each octave of frequencies, measured from the same steps: up to 256
-px, Gatys' objective falls in two thirds to four fifths of the iterations; at 512 px both methods need as many.
+picture than along others. Here it is one number for each octave of frequencies, measured from the same steps: Gatys'
+objective falls in two thirds to four fifths of the iterations, at 256 px and at 512.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from torch import Tensor
 
 from stylenet.errors import ConfigError
 
-HISTORY = 40  # steps that are remembered, two pictures each
-MEASURED = 10  # of them from which the octaves' curvatures are measured
-BOLDNESS = 0.2  # between the two steps of Barzilai and Borwein (1988): 0 the short one, 1 the long one
-OVERSHOT = 1.01  # times the value before: from there on, half of the step is taken back; bfloat16 alone errs by less
+HISTORY = 80  # steps that are remembered, two pictures each
+LEAST_HISTORY = 20  # of pictures so large that as many would not fit into
+MEMORY = 10**9  # bytes
+MEASURED = 10  # steps at least from which the octaves' curvatures are measured
+SHARE = 0.5  # of the remembered ones, where that is more: bfloat16's errors even out
+BOLDNESS = 0.3  # between the two steps of Barzilai and Borwein (1988): 0 the short one, 1 the long one
+OVERSHOT = 1.005  # times the value before: from there on, half of the step is taken back; bfloat16 alone errs by less
 SPREAD = 4.0  # times more or less than the guess for all directions: an octave's guess at most
 FIRST_CHANGE = 10 / 255  # of a value, in the mean, in the first step, before any curvature has been measured
 
@@ -58,7 +61,8 @@ class SpectralLBFGS(torch.optim.Optimizer):
         if len(parameters) != 1:
             raise ConfigError(f"spectral descends one picture, or one batch of them, not {len(parameters)} at once.")
         self.picture = parameters[0]
-        self.pairs: deque[Pair] = deque(maxlen=HISTORY)
+        fitting = MEMORY // (2 * self.picture.nbytes)
+        self.pairs: deque[Pair] = deque(maxlen=min(max(fitting, LEAST_HISTORY), HISTORY))
         self.gradient: Tensor | None = None  # before the last step
         self.step_taken: Tensor | None = None
         self.value = math.inf  # before the last step
@@ -114,7 +118,8 @@ class SpectralLBFGS(torch.optim.Optimizer):
         newest = self.pairs[-1]
         lengths = (float(_inner(vector, vector)) for vector in (newest.step, newest.change))
         overall = _inverse_curvature(newest.curvature, *lengths)
-        both, steps, changes = sum(pair.octaves for pair in list(self.pairs)[-MEASURED:]).tolist()  # type: ignore[union-attr]
+        measured = max(MEASURED, round(SHARE * len(self.pairs)))
+        both, steps, changes = sum(pair.octaves for pair in list(self.pairs)[-measured:]).tolist()  # type: ignore[union-attr]
         guesses = [
             min(max(_inverse_curvature(*octave), overall / SPREAD), overall * SPREAD) if octave[0] > 0 else overall
             for octave in zip(both, steps, changes, strict=True)

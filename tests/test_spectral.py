@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stylenet import spectral
 from stylenet.descent import Optimizer, descend
 from stylenet.errors import ConfigError
 from stylenet.losses import PerceptualLoss
@@ -69,3 +70,19 @@ def test_a_step_that_led_up_is_halved_until_it_leads_down() -> None:
 def test_takes_one_picture() -> None:
     with pytest.raises(ConfigError, match="not 2 at once"):
         SpectralLBFGS([torch.zeros(1, 3, 8, 8, requires_grad=True) for _ in range(2)], 1.0)
+
+
+@pytest.mark.parametrize(("remembered", "size"), [(80, 32), (50, 64), (20, 256)])
+def test_remembers_fewer_steps_of_a_large_picture(remembered: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectral, "MEMORY", 50 * 2 * 3 * 4 * 64**2)
+    picture = torch.zeros(1, 3, size, size, requires_grad=True)
+    optimizer = SpectralLBFGS([picture], 1.0)
+    bends = torch.logspace(-4, 0, picture.numel()).view_as(picture)  # so many that the bottom stays far away
+
+    def bowl() -> Tensor:
+        picture.grad = bends * (picture.detach() - 1)
+        return (bends * (picture.detach() - 1).square()).sum() / 2
+
+    for _ in range(remembered + 5):
+        optimizer.step(bowl)
+    assert len(optimizer.pairs) == remembered
