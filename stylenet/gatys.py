@@ -23,6 +23,7 @@ from stylenet.speed import Precision
 
 MakeLoss = Callable[[Sequence[Tensor]], PerceptualLoss]  # paintings, each (1, 3, H, W) -> the loss, on their device
 NOISE = 0.1  # times the deviation of the painting's colours
+CALLS = 10_000  # pixels that take as long as what an iteration does at any size
 LEAST = 32  # px of a picture's shorter side: two pixels of VGG19's block 5
 
 
@@ -44,7 +45,7 @@ class Scale(NamedTuple):
     @property
     def work(self) -> int:
         """What the stage costs, in pixels."""
-        return self.width * self.height * self.iterations
+        return (self.width * self.height + CALLS) * self.iterations
 
 
 class State(NamedTuple):

@@ -28,12 +28,11 @@ class Meter:
         self.first = self.done = done
         self.every = every
         self.calls = 0
-        self.begin = time.perf_counter()
+        self.begin = 0.0
         self.bar: Progress | None = None
         self.task = TaskID(0)
 
     def __enter__(self) -> Meter:
-        self.begin = time.perf_counter()
         if sys.stdout.isatty():
             columns = ("{task.description}", BarColumn(), TimeElapsedColumn(), "{task.fields[left]} left")
             self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"))
@@ -55,6 +54,8 @@ class Meter:
             what: is being done.
             losses: by name; those of single layers (`style/relu1_1`) are not shown.
         """
+        if self.calls == 0:  # what came before had all to prepare, and says nothing of the speed
+            self.first, self.begin = done, time.perf_counter()
         self.done = done
         self.calls += 1
         text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items() if "/" not in name)
