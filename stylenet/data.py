@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from stylenet.errors import ConfigError, PictureError, require_number
 from stylenet.image import find_pictures, open_picture
+from stylenet.memory import has_gpu
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ class PhotoDataModule(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=has_gpu(),
         )
 
     def val_dataloader(self) -> DataLoader[Item]:

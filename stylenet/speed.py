@@ -9,6 +9,7 @@ import sys
 from typing import Literal, get_args
 
 from stylenet.errors import ConfigError
+from stylenet.memory import has_gpu
 
 Precision = Literal["32-true", "bf16-mixed"]
 """Float32 throughout, or bfloat16 for what a network computes: by Lightning's names."""
@@ -52,7 +53,7 @@ def choose_precision(precision: str) -> str:
 
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if has_gpu():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     return "bf16-mixed" if processor_has_bfloat16() else "32-true"
 
@@ -89,11 +90,9 @@ def choose_compile(setting: bool | Literal["auto"], steps: int) -> bool:
     Raises:
         ConfigError: for another setting.
     """
-    import torch
-
     if isinstance(setting, bool):
         return setting
     if setting != "auto":
         raise ConfigError(f"compile must be auto, true or false, not {setting!r}.")
     compiler = shutil.which(os.environ.get("CXX", "c++")) is not None
-    return steps >= PAYS_FROM and compiler and torch.cuda.is_available()
+    return steps >= PAYS_FROM and compiler and has_gpu()
