@@ -6,9 +6,9 @@
 
 The plain method: the same objective, float32, PyTorch's convolutions in its default memory format, at the full size
 from the first iteration, starting from the photo. Its picture's objective after the last iteration is the goal; ours
-runs, with the settings of `configs/optimize.yaml`, until its picture at the full size reaches the goal. Pictures are
-judged in float32, off the clock. Times are of the descents alone, by the clock and by the processor (which other
-programs on the machine disturb less).
+runs, with the settings of `configs/optimize.yaml`, until its picture at the full size reaches the goal, for half as
+many iterations again at most. Pictures are judged in float32, off the clock. Times are of the descents alone, by the
+clock and by the processor (which other programs on the machine disturb less).
 
 Prints a table and writes the same numbers, with both curves, as JSON (`--json`).
 """

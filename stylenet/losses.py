@@ -95,7 +95,8 @@ def _inner_products(x: Tensor) -> Tensor:
     of a Gram matrix are left at conv1_1 of a 512 px picture, 9e-4 at conv5_1.
     """
     products: list[Tensor] = []
-    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and processor_has_bfloat16():
+    on_processor = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_processor and x.dtype == torch.bfloat16 and processor_has_bfloat16():
         pixels = x.shape[1] // PIXELS_ROUNDED * PIXELS_ROUNDED
         groups = x[:, :pixels].view(len(x), -1, PIXELS_ROUNDED, x.shape[2])
         products.append((groups.transpose(2, 3) @ groups).sum(1, dtype=torch.float32))

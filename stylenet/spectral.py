@@ -19,8 +19,8 @@ from torch import Tensor
 from stylenet.errors import ConfigError
 
 HISTORY = 80  # steps that are remembered, two pictures each
-LEAST_HISTORY = 20  # of pictures so large that as many would not fit into
-MEMORY = 10**9  # bytes
+MEMORY = 10**9  # bytes that they may take; of large pictures fewer are remembered,
+LEAST_HISTORY = 20  # but no fewer than these
 MEASURED = 10  # steps at least from which the octaves' curvatures are measured
 SHARE = 0.5  # of the remembered ones, where that is more: bfloat16's errors even out
 BOLDNESS = 0.3  # between the two steps of Barzilai and Borwein (1988): 0 the short one, 1 the long one

@@ -104,6 +104,12 @@ def test_rounding_of_bfloat16_evens_out_in_a_gram_matrix(pixels: int) -> None:
     assert float((gram - exact).norm() / exact.norm()) < torch.finfo(torch.bfloat16).eps / 2 / pixels**0.5
 
 
+def test_gram_matrix_of_bfloat16_compiles_to_one_graph() -> None:
+    x = torch.randn(1, 4, 20, 20).bfloat16()
+    compiled = torch.compile(gram_matrix, dynamic=False, fullgraph=True, backend="eager")(x)
+    assert torch.allclose(compiled, gram_matrix(x.float()))
+
+
 def test_gram_matrix_is_not_degraded_by_autocast() -> None:
     x = torch.from_numpy(features(3)).float()
     with torch.autocast("cpu", torch.bfloat16):
