@@ -1,7 +1,7 @@
 """Compare training runs: how good they were after how many minutes, as a table and a plot.
 
     python scripts/compare_runs.py runs/recipe/*
-    python scripts/compare_runs.py runs/warm/great_wave runs/scratch/great_wave -o docs/recipe/warm.png
+    python scripts/compare_runs.py runs/warm runs/scratch -o curves.png
 
 Each run is a folder that training left, with `logger=csv` among its loggers. The losses are those of the held-out
 photographs, lower is better; they can be compared between runs on the same painting with the same loss.
